@@ -1,0 +1,51 @@
+# Everything a user or a developer runs. `make help` lists it.
+PYTHON ?= python3
+MODEL ?=
+ONCE ?=
+PYTEST ?= -q
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lock clean
+SHELL := /bin/bash
+
+help: ## this list
+	@grep -hE '^[a-z][a-z -]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):[^#]*## /  make \1\t/' | expand -t 18
+
+demo: .venv/ready .venv-vllm/ready ## start everything, ask one French question, stay up (ONCE=1: stop after the answer; MODEL=name)
+	.venv/bin/passerelle up --demo $(if $(ONCE),--once) $(if $(MODEL),--model $(MODEL))
+
+test: .venv/ready .venv-vllm/ready ## the whole suite, real vLLM on the CPU included (about 5 minutes)
+	.venv/bin/python -m pytest $(PYTEST)
+
+check: .venv/ready ## format, lint, types, architecture
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/python -m pytest -q tests/architecture
+
+format: .venv/ready ## put the code into the project's format
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+lock: .venv/ready ## write the lock files anew from pyproject.toml and serving/requirements-*.in
+	.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements/uv.in -o requirements/uv.txt
+	.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml -o requirements/gateway.txt
+	.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --extra dev pyproject.toml -o requirements/dev.txt
+
+clean: ## remove both environments and the state of the demo
+	rm -rf .venv .venv-vllm .passerelle
+
+# The gateway's environment. uv itself comes from a package pinned by hash, so nothing has to be installed before.
+.venv/ready: requirements/uv.txt requirements/dev.txt pyproject.toml
+	@echo "passerelle: gateway environment .venv (about 110 packages, 450 MB, under a minute)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "passerelle: $(PYTHON) is older than 3.11: run make PYTHON=python3.11 or newer" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements/dev.txt
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The model server's environment, never shared with the gateway's: vLLM pins its own FastAPI and weighs gigabytes.
+.venv-vllm/ready: serving/install.py serving/requirements-cpu.txt serving/requirements-cuda.txt | .venv/ready
+	.venv/bin/python serving/install.py --venv .venv-vllm --uv .venv/bin/uv
+	@touch $@

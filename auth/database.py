@@ -1,0 +1,121 @@
+"""A database engine for SQLite or PostgreSQL from one URL."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import DateTime, Dialect, MetaData, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.schema import CreateTable
+from sqlalchemy.types import TypeDecorator
+
+from auth.errors import BadConfiguration, StoreUnavailable
+
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+}
+# SQLSTATE classes (PostgreSQL, appendix A): connection, authorization, no such database, resources, operator's doing.
+_UNAVAILABLE = frozenset({"08", "28", "3D", "53", "57"})
+_SCHEMA_LOCK = 0x70617373  # any number will do as long as every worker takes the same
+
+
+def engine(url: str) -> AsyncEngine:
+    """Make an engine from `sqlite:///path` or `postgresql://…`; nothing is connected yet.
+
+    A SQLite file is made readable by its owner alone, since it holds password hashes. Raises BadConfiguration.
+    """
+    parsed = normalise(url)
+    if parsed.get_backend_name() == "postgresql":
+        # pre_ping: a connection that died while idle is replaced instead of failing a login.
+        return create_async_engine(parsed, pool_pre_ping=True)
+    if parsed.database not in {None, "", ":memory:"}:
+        _create_private(Path(str(parsed.database)))
+    created = create_async_engine(parsed)
+    event.listen(created.sync_engine, "connect", _prepare_sqlite)
+    return created
+
+
+def normalise(url: str) -> URL:
+    """Choose the asynchronous driver, and translate libpq's `sslmode` to asyncpg's `ssl`; raises BadConfiguration."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise BadConfiguration("The database URL cannot be read: write sqlite:///file or postgresql://…") from error
+    driver = _DRIVERS.get(parsed.drivername)
+    if driver is None:
+        raise BadConfiguration(f"No database of kind {parsed.drivername!r}: write sqlite:///file or postgresql://…")
+    query = {("ssl" if name == "sslmode" else name): value for name, value in parsed.query.items()}
+    return parsed.set(drivername=driver, query=query)
+
+
+async def create_tables(engine: AsyncEngine, metadata: MetaData) -> None:
+    """Create the tables that are missing; several processes may do so at once. Raises StoreUnavailable."""
+    with translated():
+        async with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                # IF NOT EXISTS alone can still fail there when two sessions create at the same instant.
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _SCHEMA_LOCK})
+            for table in metadata.sorted_tables:
+                await connection.execute(CreateTable(table, if_not_exists=True))
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn a database that cannot be reached, or is locked for too long, into StoreUnavailable."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:  # asyncpg refuses with a bare OSError
+        raise StoreUnavailable("The user database does not answer.") from error
+    except DBAPIError as error:
+        sqlstate = str(getattr(error.orig, "sqlstate", None))
+        if error.connection_invalidated or sqlstate[:2] in _UNAVAILABLE:
+            raise StoreUnavailable("The user database does not answer.") from error
+        raise
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime on both databases; SQLite forgets the zone, so it is put back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Store as UTC; a naive time is a mistake and raises ValueError."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give UTC back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _create_private(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise BadConfiguration(f"The database file {path} cannot be opened: {error.strerror}.") from error
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA busy_timeout=5000")  # milliseconds; first, since switching to WAL takes a lock too
+    cursor.execute("PRAGMA journal_mode=WAL")  # readers do not wait for the writer
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()

@@ -1,0 +1,141 @@
+"""Everything this package raises on purpose.
+
+Two shapes of answer leave a server for these errors, and each error knows which is its own:
+
+- Most are rendered by the application as its usual error object, from `status`, `type`, `code`, `headers` and the
+  message. `type` and `code` are the words OpenAI's API uses, so that its SDK raises the exception its users expect.
+- `OAuthError` and below are answered by `/auth/token` itself in the form of RFC 6749 §5.2, because whoever asks there
+  is an OAuth client library: `{"error": "invalid_grant", "error_description": …}` with `Cache-Control: no-store`.
+
+Messages are shown to the caller: they never repeat a token, a password, or which check failed.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+REALM = "passerelle"
+CHALLENGE = f'Bearer realm="{REALM}"'
+
+
+class AuthError(Exception):
+    """An error with all that is needed to answer it: status, OpenAI type and code, extra headers, one sentence."""
+
+    status: int = 500
+    type: str = "server_error"
+    code: str | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
+
+
+class InvalidToken(AuthError):
+    """No credentials, or credentials that do not hold; the sentence is the same whatever the reason."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+    def __init__(self, *, given: bool = True) -> None:
+        """`given` is False when the request carried no bearer token: RFC 6750 §3.1 then wants no error code."""
+        super().__init__("A valid bearer token is required: it is missing, wrong or expired.")
+        self.headers = {"WWW-Authenticate": CHALLENGE + (', error="invalid_token"' if given else "")}
+
+
+class InsufficientScope(AuthError):
+    """The caller is known but may not do this (RFC 6750 §3.1)."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "missing_scope"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"This needs the scope {scope!r}, which your credentials do not carry.")
+        self.scope = scope
+        self.headers = {"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope", scope="{scope}"'}
+
+
+class TooManyLogins(AuthError):
+    """One address asks for tokens too often."""
+
+    status = 429
+    type = "requests"
+    code = "rate_limit_exceeded"
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"Too many sign-in attempts from this address; try again in {retry_after_s} s.")
+        self.headers = {"Retry-After": str(retry_after_s)}
+
+
+class StoreUnavailable(AuthError):
+    """The database does not answer."""
+
+    status = 503
+    code = "store_unavailable"
+    headers = MappingProxyType({"Retry-After": "5"})
+
+
+class NameTaken(AuthError):
+    """A user of this name exists already."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "name_taken"
+
+
+class UnknownUser(AuthError):
+    """No user has this name."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "unknown_user"
+
+
+class InvalidName(AuthError):
+    """A user name that cannot be one."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_name"
+
+
+class WeakPassword(AuthError):
+    """A password that the rule refuses."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "weak_password"
+
+
+class BadConfiguration(AuthError):
+    """The program cannot start like this; the message is one sentence that says what to change."""
+
+
+class OAuthError(AuthError):
+    """An error of the token endpoint; `error` is its code of RFC 6749 §5.2."""
+
+    status = 400
+    type = "invalid_request_error"
+    error: str = "invalid_request"
+
+
+class InvalidRequest(OAuthError):
+    """A body that is no token request: wrong type, too long, a field missing or given twice."""
+
+
+class InvalidGrant(OAuthError):
+    """Unknown user, wrong password, disabled user: one sentence for all of them."""
+
+    error = "invalid_grant"
+
+    def __init__(self) -> None:
+        super().__init__("The user name or the password is wrong.")
+
+
+class UnsupportedGrantType(OAuthError):
+    """A grant that this server does not offer."""
+
+    error = "unsupported_grant_type"
+
+
+class InvalidScope(OAuthError):
+    """A scope that is malformed, unknown, or more than the user has."""
+
+    error = "invalid_scope"

@@ -1,0 +1,148 @@
+"""The keys that sign tokens: ES256 only (ECDSA on P-256 with SHA-256, RFC 7518 §3.4)."""
+
+import base64
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from jose import jwk
+from jose.backends.base import Key
+from jose.exceptions import JWKError
+
+from auth.errors import BadConfiguration
+
+ALGORITHM = "ES256"
+_PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """One P-256 key pair; `kid` is the RFC 7638 thumbprint of its public half, so it needs no bookkeeping."""
+
+    kid: str
+    private: Key
+    public: Key
+    public_jwk: dict[str, str]
+
+
+class KeySet:
+    """The keys this installation trusts, oldest first: all of them verify, the newest signs."""
+
+    def __init__(self, keys: Iterable[SigningKey]) -> None:
+        """Raise BadConfiguration when there is no key."""
+        self._keys = {key.kid: key for key in keys}
+        if not self._keys:
+            raise BadConfiguration("There is no signing key.")
+        self.newest = list(self._keys.values())[-1]
+
+    def by_kid(self, kid: object) -> SigningKey | None:
+        """Give the key of that id; ids are looked up here and nowhere else, so a path or URL in one means nothing."""
+        return self._keys.get(kid) if isinstance(kid, str) else None
+
+    def jwks(self) -> dict[str, list[dict[str, str]]]:
+        """Give the public keys as a JWK set (RFC 7517 §5)."""
+        return {"keys": [key.public_jwk for key in self._keys.values()]}
+
+
+def keys_from_text(text: str) -> KeySet:
+    """Read private keys from a setting: a JWK, a JWK set, or PEM blocks, the newest last; raises BadConfiguration."""
+    return KeySet(_parse(text, "the signing key setting"))
+
+
+def keys_from_folder(folder: Path) -> KeySet:
+    """Read `NNNN.pem` and `NNNN.json` (JWK) files, the highest name being the newest; the first start makes `0001.pem`.
+
+    Raises BadConfiguration when a file is no P-256 private key or can be read by other users of the machine.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _key_files(folder):
+            _create(folder / "0001.pem")
+        texts = {path: _read_private(path) for path in _key_files(folder)}
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfiguration(f"The signing keys in {folder} cannot be read or made: {error}.") from error
+    return KeySet(key for path, text in texts.items() for key in _parse(text, str(path)))
+
+
+def new_pem() -> str:
+    """Make a P-256 private key, as PKCS #8 PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def thumbprint(members: dict[str, str]) -> str:
+    """RFC 7638 §3: SHA-256 over the required members alone, in lexicographic order, without white space."""
+    text = json.dumps(members, separators=(",", ":"), sort_keys=True)
+    return _base64url(hashlib.sha256(text.encode()).digest())
+
+
+def _key_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix in {".pem", ".json"})
+
+
+def _create(path: Path) -> None:
+    """Put a new key at `path` whole or not at all; of several processes starting at once one wins, all use its key."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(new_pem())
+            file.flush()
+            os.fsync(file.fileno())
+        path.hardlink_to(draft)
+    except FileExistsError:
+        pass  # another process was first
+    finally:
+        draft.unlink()
+
+
+def _read_private(path: Path) -> str:
+    mode = path.stat().st_mode & 0o777
+    if os.name == "posix" and mode & 0o077:
+        raise BadConfiguration(
+            f"Signing key {path} can be read by other users (mode {mode:04o}): run `chmod 600 {path}`."
+        )
+    return path.read_text()
+
+
+def _parse(text: str, where: str) -> list[SigningKey]:
+    try:
+        if text.lstrip().startswith("{"):
+            document = json.loads(text)
+            return [_from_jwk(entry) for entry in document.get("keys", [document])]
+        return [_from_pem(block) for block in _PEM.findall(text)]
+    except (ValueError, TypeError, KeyError, AttributeError, JWKError, UnsupportedAlgorithm) as error:
+        # Not chained into the message: a parser's complaint may quote the key.
+        raise BadConfiguration(f"A key in {where} is not an unencrypted P-256 private key (PEM or JWK).") from error
+
+
+def _from_jwk(document: dict[str, str]) -> SigningKey:
+    if document["kty"] != "EC" or document["crv"] != "P-256" or "d" not in document:
+        raise ValueError("not a P-256 private key")
+    return _from_pem(jwk.construct(document, ALGORITHM).to_pem().decode())
+
+
+def _from_pem(text: str) -> SigningKey:
+    key = load_pem_private_key(text.encode(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise TypeError("not a P-256 private key")
+    point = key.public_key().public_numbers()
+    members = {"crv": "P-256", "kty": "EC", "x": _coordinate(point.x), "y": _coordinate(point.y)}
+    kid = thumbprint(members)
+    public_jwk = members | {"kid": kid, "use": "sig", "alg": ALGORITHM}
+    return SigningKey(kid, jwk.construct(text, ALGORITHM), jwk.construct(public_jwk, ALGORITHM), public_jwk)
+
+
+def _coordinate(number: int) -> str:
+    return _base64url(number.to_bytes(32, "big"))
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -1,0 +1,15 @@
+"""The gateway: one OpenAI-compatible door in front of the model servers.
+
+Read `chat.py` first: it names every stage of one request, top to bottom. Then, in the order a request meets them:
+
+    telemetry   request id, clock, one log line, metrics (pure ASGI)
+    access      bearer token -> Principal
+    limits      requests per minute
+    protocol    bytes -> ChatRequest
+    guardrails  what may come in, what may go out
+    routing     which target is asked, and what is asked after a failure or a drift
+    upstream    one streamed exchange with one model server
+    ledger      what happened, once, on every way out
+
+Imports point one way: `errors, protocol, settings` <- `guardrails, upstream, limits, ledger` <- `routing` <- `chat` <- `app`.
+"""

@@ -1,0 +1,138 @@
+"""The application: builds every part from the settings once, and puts them together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import structlog
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from auth import database
+from auth.errors import AuthError
+from auth.login import Login
+from auth.passwords import Passwords
+from auth.routes import router as auth_router
+from auth.signing import KeySet, keys_from_folder
+from auth.store import UserStore
+from auth.tokens import Tokens
+from gateway import errors, routes
+from gateway.access import Access
+from gateway.chat import Chat
+from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound, Renderable
+from gateway.guardrails.guards import Guards
+from gateway.health import Health
+from gateway.journal import Journal
+from gateway.ledger import Ledger, journal_folder
+from gateway.limits import limiter
+from gateway.routing import Catalogue
+from gateway.settings import BadSettings, Settings, load
+from gateway.telemetry import Metrics, Telemetry, configure_logging
+from gateway.upstream import Upstream
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What has to be opened at start and closed at the end."""
+
+    engine: AsyncEngine
+    users: UserStore
+    ledger: Ledger
+    journal: Journal
+    upstream: Upstream
+    redis: Redis | None
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The gateway for `settings`; raises BadSettings or auth.errors.BadConfiguration."""
+    if not settings.models:
+        raise BadSettings("models is empty: publish at least one, as passerelle.example.toml shows.")
+    engine = database.engine(settings.state.database())
+    keys = keys_from_folder(settings.auth.signing_keys or settings.state.directory / "signing-keys")
+    users, metrics, catalogue = UserStore(engine), Metrics(frozenset(settings.models)), Catalogue(settings)
+    journal = Journal(journal_folder(settings.state.directory))
+    redis_url = settings.state.redis_url.get_secret_value() if settings.state.redis_url else None
+    limits, redis = limiter(redis_url, workers=settings.server.workers)
+    parts = Parts(engine, users, Ledger(engine, journal), journal, Upstream(settings.times), redis)
+    tokens = Tokens(keys, settings.auth.issuer, settings.auth.audience, settings.auth.token_seconds)
+    chat = Chat(settings, catalogue, parts.upstream, Guards(settings.guards), limits, parts.ledger, metrics.observe)
+
+    app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), redoc_url=None)
+    app.include_router(routes.v1(chat, Access(tokens)))
+    app.include_router(routes.probes(Health(engine, catalogue, parts.upstream), metrics))
+    app.include_router(_auth(settings, users, tokens, keys))
+    for exception in (GatewayError, AuthError, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(exception, _rendered)
+    app.add_middleware(Telemetry, metrics=metrics)
+    return app
+
+
+def from_environment() -> FastAPI:
+    """The factory uvicorn's workers call; `PASSERELLE_CONFIG` names the configuration file."""
+    configure_logging()
+    return create_app(load())
+
+
+def _auth(settings: Settings, users: UserStore, tokens: Tokens, keys: KeySet) -> APIRouter:
+    rate = settings.auth.login_per_minute
+    return auth_router(Login(users, Passwords()), tokens, keys, f"{rate}/minute" if rate else None)
+
+
+def _lifespan(parts: Parts) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await parts.users.create_schema()
+        await parts.ledger.create_schema()
+        async with parts.upstream:
+            draining = asyncio.create_task(parts.ledger.run())
+            yield
+            draining.cancel()
+            with suppress(asyncio.CancelledError):
+                await draining
+        await _close(parts)
+
+    return lifespan
+
+
+async def _close(parts: Parts) -> None:
+    try:
+        await parts.ledger.drain()
+    except (AuthError, OSError) as error:
+        log.warning("ledger_waits", reason=type(error).__name__)  # the next start drains what is left
+    parts.journal.close()
+    if parts.redis is not None:
+        await parts.redis.aclose()
+    await parts.engine.dispose()
+
+
+async def _rendered(http: Request, error: Exception) -> Response:
+    status, headers, body = errors.render(_known(error, http))
+    return Response(body, status, headers)
+
+
+def _known(error: Exception, http: Request) -> Renderable:
+    """Every exception as one that can be rendered; a stranger's is logged and told as a plain 500."""
+    if isinstance(error, GatewayError | AuthError):
+        return error
+    if isinstance(error, RequestValidationError):
+        return InvalidRequest("The request is not valid.")
+    if isinstance(error, HTTPException) and error.status_code == 404:
+        return NotFound(f"There is nothing at {http.url.path[:200]}.")
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        return MethodNotAllowed(f"{http.method} is not possible here.", headers=error.headers)
+    if isinstance(error, HTTPException):
+        refused = InvalidRequest("The request cannot be served.")
+        refused.status = error.status_code
+        return refused
+    log.error("internal_error", path=http.url.path, exc_info=error)
+    return GatewayError("Something went wrong on our side; it has been logged under this request's id.")

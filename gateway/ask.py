@@ -1,0 +1,73 @@
+"""The request as one target is to get it: its model name, its defaults, and the firm French instruction when it is due."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+
+from gateway.protocol import ChatRequest
+from gateway.routing import Ask
+from gateway.settings import Target
+
+FIRM_INSTRUCTION: Final = (
+    "Réponds uniquement en français. Toute ta réponse doit être rédigée en français correct, sans aucune phrase dans une "
+    "autre langue, quelle que soit la langue de la question ou des documents."
+)
+# The model goes on from here, so it begins in French; the opening itself is not delivered.
+OPENING: Final = "Voici ma réponse, en français :"
+
+_OURS: Final = frozenset({"model", "stream", "stream_options", "max_tokens", "max_completion_tokens"})
+
+
+def has_opening(request: ChatRequest, ask: Ask) -> bool:
+    """Whether the answer is begun for the model: only vLLM goes on from an unfinished turn, and not where tools are offered."""
+    return (
+        ask.firm
+        and ask.pool.target.kind == "vllm"
+        and "tools" not in request.raw
+        and request.fields.messages[-1].role != "assistant"
+    )
+
+
+def body(request: ChatRequest, ask: Ask) -> bytes:
+    """The JSON body for a target: always streamed, always with usage."""
+    target = ask.pool.target
+    asked: dict[str, Any] = {
+        **target.defaults,
+        **{key: value for key, value in request.raw.items() if key not in _OURS},
+    }
+    asked["model"] = target.model
+    asked["stream"] = True
+    asked["stream_options"] = {"include_usage": True}
+    if request.max_tokens is not None:
+        asked.pop("max_tokens", None)
+        # OpenAI deprecated max_tokens and refuses both at once; vLLM has known max_tokens the longest.
+        asked["max_completion_tokens" if target.kind == "openai" else "max_tokens"] = request.max_tokens
+    if stop := _stop(target, request.fields.stop):
+        asked["stop"] = stop
+    messages = asked["messages"]
+    if ask.firm:
+        messages = _instructed(messages)
+    if has_opening(request, ask):
+        messages = [*messages, {"role": "assistant", "content": OPENING}]
+        asked["add_generation_prompt"] = False
+        asked["continue_final_message"] = True
+    if target.kind == "vllm":
+        # "developer" is OpenAI's newer word for "system"; chat templates do not know it.
+        messages = [{**turn, "role": "system"} if turn["role"] == "developer" else turn for turn in messages]
+    asked["messages"] = messages
+    return orjson.dumps(asked)
+
+
+def _stop(target: Target, asked: str | list[str] | None) -> list[str]:
+    # A base model's template needs its own stop strings whatever the caller adds.
+    own = target.defaults.get("stop") or []
+    return [*([asked] if isinstance(asked, str) else asked or []), *([own] if isinstance(own, str) else own)]
+
+
+def _instructed(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    first = messages[0]
+    if first["role"] in ("system", "developer") and isinstance(first.get("content"), str):
+        return [{**first, "content": f"{first['content']}\n\n{FIRM_INSTRUCTION}"}, *messages[1:]]
+    return [{"role": "system", "content": FIRM_INSTRUCTION}, *messages]

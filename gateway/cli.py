@@ -1,0 +1,91 @@
+"""The one command, `passerelle`. Heavy imports stay inside the subcommands: `--help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.commands import chat, config, gateway, up
+
+_EPILOG = """examples:
+  passerelle up                                     model server and gateway on this machine
+  passerelle gateway --config passerelle.toml       the gateway alone
+  passerelle users add alice --generate --config passerelle.toml
+  passerelle chat --model gemma-3-270m "Comment suivre mon avis ?"
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    from serving.commands import add_commands as add_serving
+
+    from auth.commands import add_commands as add_users
+
+    top = argparse.ArgumentParser(
+        prog="passerelle",
+        description="French answers from Falcon and its successors, behind an OpenAI-compatible gateway.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.set_defaults(func=None)
+    commands = top.add_subparsers(metavar="COMMAND", title="commands")
+    up.add_command(commands)
+    add_serving(commands)
+    gateway.add_command(commands)
+    add_users(commands, _database_url)
+    chat.add_command(commands)
+    config.add_command(commands)
+    for name in ("users",):
+        _with_config(commands.choices[name])
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0, 1 for a failure told in one sentence, or 2 for a wrong command line."""
+    top = parser()
+    args = top.parse_args(argv)
+    if args.func is None:
+        top.print_help()
+        return 2
+    try:
+        return int(args.func(args))
+    except KeyboardInterrupt:
+        return 130
+    except _failures() as failure:
+        print(f"passerelle: {failure}", file=sys.stderr)
+        return 1
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    # What may end a command in one sentence; anything else is a bug and shows its traceback.
+    from auth.errors import AuthError
+    from gateway.settings import BadSettings
+
+    return (BadSettings, AuthError)
+
+
+def _database_url(args: argparse.Namespace) -> str:
+    from gateway.settings import load
+
+    return load(args.config).state.database()
+
+
+def _with_config(command: argparse.ArgumentParser) -> None:
+    """Give every action below a command the option that names the configuration file."""
+    below = [action for action in command._actions if isinstance(action, argparse._SubParsersAction)]
+    for action in below:
+        for choice in action.choices.values():
+            choice.add_argument(
+                "--config", type=Path, metavar="FILE", help="the configuration (default: $PASSERELLE_CONFIG)"
+            )
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,68 @@
+"""`passerelle gateway`: the gateway's workers alone."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.commands.typing import Subparsers
+
+_EXAMPLE = """example:
+  passerelle gateway --config passerelle.toml --workers 2
+"""
+
+
+def add_command(commands: Subparsers) -> None:
+    """Register the command."""
+    command = commands.add_parser(
+        "gateway",
+        help="run the gateway alone",
+        description="Runs the gateway until it is told to stop; open streams get their time to end.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--config", type=Path, metavar="FILE", help="the configuration (default: $PASSERELLE_CONFIG)")
+    command.add_argument("--host", help="address to listen on (default: the configuration's, 127.0.0.1)")
+    command.add_argument("--port", type=int, help="port to listen on (default: the configuration's, 8000)")
+    command.add_argument("--workers", type=int, metavar="N", help="worker processes (default: the configuration's, 1)")
+    command.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until a signal; the parts are built by each worker from the environment."""
+    import uvicorn
+
+    from gateway.app import create_app
+    from gateway.settings import load
+    from gateway.telemetry import configure_logging
+
+    # The workers of uvicorn are processes of their own and know only the environment: options travel through it.
+    for name in ("host", "port", "workers"):
+        if getattr(args, name) is not None:
+            os.environ[f"PASSERELLE_SERVER__{name.upper()}"] = str(getattr(args, name))
+    if args.config is not None:
+        os.environ["PASSERELLE_CONFIG"] = str(args.config.absolute())
+    server = load().server
+    configure_logging()
+    create_app(load())  # a configuration that cannot work ends here, in one sentence, and not in every worker
+    uvicorn.run(
+        "gateway.app:from_environment",
+        factory=True,
+        host=server.host,
+        port=server.port,
+        workers=server.workers,
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        # Without it uvicorn believes X-Forwarded-For from 127.0.0.1, so anyone on the machine could choose an address.
+        proxy_headers=bool(server.trusted_proxies),
+        forwarded_allow_ips=",".join(server.trusted_proxies) or None,
+        timeout_graceful_shutdown=server.shutdown_seconds,
+    )
+    return 0

@@ -1,0 +1,134 @@
+"""One exchange: what happened to one request, written down while it happens.
+
+The log line, the metrics, the response headers and the ledger all read this record, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+
+class State(enum.StrEnum):
+    """The states of an exchange. All but the first two are terminal.
+
+    `committed` is when the first released text leaves: before it every failure is an ordinary HTTP status and every fallback
+    is possible; after it the model never changes silently. `refused` is a request no model was asked for, `failed` one that
+    no model answered.
+    """
+
+    QUEUED = "queued"
+    COMMITTED = "committed"
+    COMPLETED = "completed"
+    TRUNCATED = "truncated"
+    BLOCKED = "blocked"
+    CLIENT_CLOSED = "client_closed"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+_NEXT: dict[State, frozenset[State]] = {
+    State.QUEUED: frozenset(
+        {State.COMMITTED, State.BLOCKED, State.CLIENT_CLOSED, State.REFUSED, State.FAILED},
+    ),
+    State.COMMITTED: frozenset({State.COMPLETED, State.TRUNCATED, State.BLOCKED, State.CLIENT_CLOSED}),
+}
+
+
+class IllegalTransition(RuntimeError):
+    """A bug: an exchange went from a terminal state to another, or skipped one."""
+
+
+class Outcome(enum.StrEnum):
+    """How one try at one target ended."""
+
+    SERVED = "served"
+    DRIFTED = "drifted"
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at one target. Tokens as far as they are known; `usage_source` says who counted."""
+
+    target: str
+    firm: bool
+    outcome: Outcome = Outcome.ABANDONED
+    reason: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usage_source: str = "none"
+
+    def count(self, usage: dict[str, int] | None, *, prompt_estimate: int, deltas: int) -> None:
+        """Take the model server's usage, or count: one token a content delta, the prompt by its estimate.
+
+        A target that failed before its first token has cost nobody anything.
+        """
+        if usage is not None:
+            self.prompt_tokens = usage.get("prompt_tokens") or 0
+            self.completion_tokens = usage.get("completion_tokens") or 0
+            self.usage_source = "upstream"
+        elif deltas or self.outcome is not Outcome.FAILED:
+            self.prompt_tokens, self.completion_tokens, self.usage_source = prompt_estimate, deltas, "local"
+
+
+@dataclass(slots=True)
+class Exchange:
+    """The record. Times are seconds of a monotonic clock; `status` is the HTTP status that left."""
+
+    id: str
+    request_id: str
+    started: float
+    tenant: str
+    subject: str
+    model: str = ""
+    stream: bool = False
+    state: State = State.QUEUED
+    status: int = 0
+    error: str | None = None
+    first_text: float | None = None
+    ended: float | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    guards: dict[str, str] = field(default_factory=dict)
+    blocked_by: str | None = None
+
+    def move(self, state: State) -> None:
+        """Go to another state.
+
+        Raises:
+            IllegalTransition: the table of states does not allow it.
+        """
+        if state not in _NEXT.get(self.state, frozenset()):
+            raise IllegalTransition(f"{self.state} -> {state}")
+        self.state = state
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing more can happen."""
+        return self.state not in _NEXT
+
+    @property
+    def repairs(self) -> int:
+        """How many answers were thrown away because they drifted from French."""
+        return sum(attempt.outcome is Outcome.DRIFTED for attempt in self.attempts)
+
+    @property
+    def served_by(self) -> str:
+        """The target whose answer was delivered; empty while there is none."""
+        served = [attempt.target for attempt in self.attempts if attempt.outcome is Outcome.SERVED]
+        return served[-1] if served else ""
+
+    def headers(self) -> dict[str, str]:
+        """What the caller is told about the exchange, as far as it is known when the headers leave."""
+        headers = {"x-passerelle-guards": "; ".join(f"{guard}={verdict}" for guard, verdict in self.guards.items())}
+        if self.served_by:
+            headers["x-passerelle-target"] = self.served_by
+        if self.repairs:
+            headers["x-passerelle-repairs"] = str(self.repairs)
+        if len(self.attempts) > 1:
+            tries = (
+                f"{attempt.target}{'+firm' if attempt.firm else ''}={attempt.outcome}" for attempt in self.attempts
+            )
+            headers["x-passerelle-attempts"] = ", ".join(tries)
+        return headers

@@ -1,0 +1,163 @@
+"""The output gate: text goes in as the model says it, and comes out once the guards have passed it.
+
+A gate is a chain of stages; each holds back what it cannot judge yet. With the language guard in `enforce` the unit is the
+sentence; the terms guard alone holds back no more than the beginning of a term. A stage that finds a violation raises: what
+has not been given back by then is never delivered.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gateway.guardrails import sentences
+from gateway.guardrails.language import Detector, Verdict
+from gateway.guardrails.terms import Terms, in_word
+
+
+class Violation(Exception):
+    """Text that must not be delivered. `guard` names the guard; the text itself is not kept."""
+
+    guard = ""
+
+
+class Drift(Violation):
+    """A sentence is not French."""
+
+    guard = "language"
+
+
+class ForbiddenTerm(Violation):
+    """A forbidden term stands in the answer."""
+
+    guard = "terms"
+
+
+class Stage(Protocol):
+    """One guard over one text."""
+
+    def feed(self, text: str) -> str:
+        """What may leave, in order, now that `text` has come; raises `Violation`."""
+
+    def finish(self) -> str:
+        """The rest, now that nothing more comes; raises `Violation`."""
+
+
+class LanguageStage:
+    """Releases sentence by sentence; `annotate` releases at once and only counts."""
+
+    def __init__(self, detector: Detector, *, hold: int, enforce: bool) -> None:
+        self._detector = detector
+        self._hold = hold
+        self._enforce = enforce
+        self._text = ""
+        self._start = 0  # the sentence under way; what lies before it is judged, but too short to decide
+        self._fence = ""
+        self.french = 0
+        self.foreign = 0
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on all that was judged so far."""
+        if self.foreign:
+            return Verdict.FOREIGN
+        return Verdict.FRENCH if self.french else Verdict.UNDECIDED
+
+    def feed(self, text: str) -> str:
+        """See `Stage`."""
+        self._text += text
+        released = ""
+        while (stop := sentences.end(self._text, self._start, self._hold)) is not None:
+            released += self._judge(stop)
+        return released if self._enforce else text
+
+    def finish(self) -> str:
+        """See `Stage`."""
+        released = self._judge(len(self._text)) if self._text else ""
+        released, self._text = released + self._text, ""
+        return released if self._enforce else ""
+
+    def _judge(self, stop: int) -> str:
+        verdict = self._verdict(self._text[self._start : stop], self._text[:stop])
+        if verdict is Verdict.FOREIGN:
+            self.foreign += 1
+            if self._enforce:
+                self._text = ""
+                raise Drift
+        self.french += verdict is Verdict.FRENCH
+        if verdict is Verdict.UNDECIDED and not self._fence and stop <= self._hold:
+            self._start = stop
+            return ""
+        released, self._text, self._start = self._text[:stop], self._text[stop:], 0
+        return released
+
+    def _verdict(self, sentence: str, held: str) -> Verdict:
+        # The state of a code fence spans sentences: a line break ends one, so a fence always stands at a head of its own.
+        mark = sentence.lstrip()[:3]
+        if mark in ("```", "~~~") and self._fence in ("", mark):
+            self._fence = "" if self._fence else mark
+            return Verdict.UNDECIDED
+        if self._fence:
+            return Verdict.UNDECIDED
+        verdict = self._detector.judge(sentence)
+        return self._detector.judge(held) if verdict is Verdict.UNDECIDED and held != sentence else verdict
+
+
+# Stands for "a word is under way" in front of text: counts as part of a word, and no term contains it alone.
+_IN_WORD = "\u0300"
+
+
+class TermsStage:
+    """Releases all but the possible beginning of a forbidden term; `annotate` releases at once and only counts."""
+
+    def __init__(self, terms: Terms, *, enforce: bool) -> None:
+        self._terms = terms
+        self._enforce = enforce
+        self._text = ""
+        self._context = ""
+        self.found = 0
+
+    def feed(self, text: str) -> str:
+        """See `Stage`."""
+        self._text += text
+        cut = self._terms.hold(self._context + self._text) - len(self._context)
+        released = self._release(cut)
+        return released if self._enforce else text
+
+    def finish(self) -> str:
+        """See `Stage`."""
+        released = self._release(len(self._text))
+        return released if self._enforce else ""
+
+    def _release(self, cut: int) -> str:
+        released, self._text = self._text[:cut], self._text[cut:]
+        if self._terms.found(self._context + released):
+            self.found += 1
+            if self._enforce:
+                raise ForbiddenTerm
+        if released:
+            self._context = _IN_WORD if in_word(released[-1]) else ""
+        return released
+
+
+class Gate:
+    """The stages of one text of one answer, in order."""
+
+    def __init__(self, language: LanguageStage | None, terms: TermsStage | None) -> None:
+        self.language = language
+        self.terms = terms
+        self._stages: list[Stage] = [stage for stage in (language, terms) if stage is not None]
+
+    def feed(self, text: str) -> str:
+        """What may be delivered now; raises `Violation`."""
+        for stage in self._stages:
+            if not text:
+                return ""
+            text = stage.feed(text)
+        return text
+
+    def finish(self) -> str:
+        """The rest of the text, checked; raises `Violation`."""
+        text = ""
+        for stage in self._stages:
+            text = (stage.feed(text) if text else "") + stage.finish()
+        return text

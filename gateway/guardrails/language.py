@@ -1,0 +1,85 @@
+"""Is a piece of text French?
+
+One function decides, `Detector.judge`, so that the detector behind it (eldc, whose version is locked) can be replaced. What
+is not prose is taken out first: code, addresses, formulas and quotations are not drift. Under `MIN_LETTERS` letters the
+detector is not asked: it would guess.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+
+import eldc
+
+MIN_LETTERS = 20
+_WINDOW = 160  # characters; eldc reads the first 1,000 bytes only, and a drift in mid-sentence hides in a long text
+
+_NOT_PROSE = re.compile(
+    r"`[^`\n]*`"  # inline code
+    r"|\bhttps?://\S+|\bwww\.\S+|\S+@\S+\.\w+"  # addresses
+    r"|\$\$.*?\$\$|\$[^$\n]+\$|\\\(.*?\\\)|\\\[.*?\\\]"  # LaTeX
+    r"|«[^»]*»|“[^”]*”|\"[^\"\n]*\""  # quotations
+    r"|<[^>\n]{1,200}>"  # mark-up
+    r"|\x00"  # breaks the detector
+    r"|^[ \t]*(?:[-*•–]|\d+[.)])[ \t]+\S+(?:[ \t]+\S+){0,3}[ \t]*$",  # list items of up to four words: names, mostly
+    re.DOTALL | re.MULTILINE,
+)
+
+
+class Verdict(enum.Enum):
+    """French, foreign, or too little prose to tell."""
+
+    FRENCH = "fr"
+    FOREIGN = "foreign"
+    UNDECIDED = "undecided"
+
+
+def prose(text: str) -> str:
+    """The text without what is not prose, white space folded."""
+    return " ".join(_NOT_PROSE.sub(" ", text).split())
+
+
+def letters(text: str) -> int:
+    """How many letters: what the detector has to go by."""
+    return sum(map(str.isalpha, text))
+
+
+class Detector:
+    """Judges prose. `margin` is how far another language's score must lie above that of French to count (0 to 1)."""
+
+    def __init__(self, margin: float = 0.05) -> None:
+        eldc.init()
+        # An instance of our own: eldc's set_* functions are global, and another user of the process could change them.
+        self._eldc = eldc.instance()
+        self._eldc.set_scores(20)
+        self._margin = margin
+
+    def judge(self, text: str) -> Verdict:
+        """The verdict on a sentence; one foreign window makes a long sentence foreign."""
+        clean = prose(text)
+        if letters(clean) < MIN_LETTERS:
+            return Verdict.UNDECIDED
+        verdicts = [self._window(window) for window in _windows(clean)]
+        return Verdict.FOREIGN if Verdict.FOREIGN in verdicts else Verdict.FRENCH
+
+    def _window(self, text: str) -> Verdict:
+        if letters(text) < MIN_LETTERS:
+            return Verdict.UNDECIDED
+        scores = self._eldc.detect_details(text).scores
+        if not scores:
+            return Verdict.UNDECIDED
+        best = max(scores.values())
+        return Verdict.FRENCH if best - scores.get("fr", 0.0) <= self._margin else Verdict.FOREIGN
+
+
+def _windows(text: str) -> list[str]:
+    if len(text) <= _WINDOW + 40:
+        return [text]
+    windows, start = [], 0
+    while len(text) - start > _WINDOW + 40:
+        cut = text.rfind(" ", start, start + _WINDOW)
+        cut = cut if cut > start else start + _WINDOW
+        windows.append(text[start:cut])
+        start = cut
+    return [*windows, text[start:]]

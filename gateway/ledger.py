@@ -1,0 +1,147 @@
+"""The ledger: append-only rows, one set an exchange, written once on every way out.
+
+Billing policy: `settle` rows are charged to the caller; `regeneration` rows (answers thrown away because they drifted) and
+`fallback` rows (targets that failed) are kept in rows of their own and charged to nobody; `release` says that a request was
+not charged at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import Column, Float, Integer, MetaData, String, Table, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from auth.database import UtcDateTime, create_tables
+from auth.errors import StoreUnavailable
+from gateway.exchange import Attempt, Exchange, Outcome, State
+from gateway.journal import Journal, read
+
+log = structlog.get_logger()
+
+metadata = MetaData()
+rows = Table(
+    "ledger",
+    metadata,
+    Column("exchange_id", String(32), primary_key=True),
+    Column("sequence", Integer, primary_key=True),
+    Column("request_id", String(128), nullable=False, index=True),
+    Column("at", UtcDateTime, nullable=False, index=True),
+    Column("kind", String(16), nullable=False),
+    Column("tenant", String(255), nullable=False, index=True),
+    Column("subject", String(255), nullable=False),
+    Column("model", String(256), nullable=False),
+    Column("target", String(256), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("prompt_tokens", Integer, nullable=False),
+    Column("completion_tokens", Integer, nullable=False),
+    Column("usage_source", String(16), nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("first_text_seconds", Float),
+    Column("guards", String(512), nullable=False),
+    Column("error", String(128)),
+)
+
+_CHARGED: Final = frozenset({State.COMPLETED, State.TRUNCATED, State.BLOCKED, State.CLIENT_CLOSED})
+_DRAIN_SECONDS: Final = 0.5
+
+
+class Ledger:
+    """Takes the record of each exchange once; a task of its own moves rows from the journal into the database."""
+
+    def __init__(self, engine: AsyncEngine, journal: Journal, now: Callable[[], datetime] | None = None) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._now = now or (lambda: datetime.now(UTC))
+        self._draining = asyncio.Lock()
+
+    async def create_schema(self) -> None:
+        """Create the table unless it is there."""
+        await create_tables(self._engine, metadata)
+
+    def settle(self, exchange: Exchange) -> None:
+        """Write an exchange down. Synchronous on purpose: an awaited write is lost when the client leaves."""
+        self._journal.append(entries(exchange, self._now()))
+
+    async def run(self) -> None:
+        """Drain until cancelled; a database that is away is tried again, nothing is lost meanwhile."""
+        while True:
+            try:
+                await self.drain()
+            except (SQLAlchemyError, StoreUnavailable, OSError) as error:
+                log.warning("ledger_waits", reason=type(error).__name__)
+            await asyncio.sleep(_DRAIN_SECONDS)
+
+    async def drain(self) -> None:
+        """Move every finished segment into the database. A row that is there already is left alone."""
+        async with self._draining:
+            for segment in self._journal.finished():
+                await self._insert(await asyncio.to_thread(read, segment))
+                segment.unlink(missing_ok=True)
+
+    async def of(self, request_id: str) -> list[dict[str, Any]]:
+        """The rows of one request id, in order."""
+        query = select(rows).where(rows.c.request_id == request_id).order_by(rows.c.exchange_id, rows.c.sequence)
+        async with self._engine.connect() as connection:
+            return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+    async def _insert(self, batch: list[dict[str, Any]]) -> None:
+        if not batch:
+            return
+        values = [{**row, "at": datetime.fromisoformat(row["at"])} for row in batch]
+        dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
+        async with self._engine.begin() as connection:
+            await connection.execute(dialect.insert(rows).on_conflict_do_nothing(), values)
+
+
+def entries(exchange: Exchange, at: datetime) -> list[dict[str, Any]]:
+    """The rows of an exchange that has ended: one for each attempt that was not delivered, and the last one for the caller."""
+    lost = [attempt for attempt in exchange.attempts if attempt.outcome in (Outcome.DRIFTED, Outcome.FAILED)]
+    kept = [attempt for attempt in exchange.attempts if attempt not in lost]
+    delivered = kept[-1] if kept else Attempt(target="", firm=False)
+    charged = exchange.state in _CHARGED and bool(kept)
+    common = {
+        "exchange_id": exchange.id,
+        "request_id": exchange.request_id,
+        "at": at.isoformat(),
+        "tenant": exchange.tenant,
+        "subject": exchange.subject,
+        "model": exchange.model,
+        "state": exchange.state.value,
+        "status": exchange.status,
+        "seconds": round((exchange.ended or exchange.started) - exchange.started, 6),
+        "first_text_seconds": None if exchange.first_text is None else round(exchange.first_text - exchange.started, 6),
+        "guards": "; ".join(f"{guard}={verdict}" for guard, verdict in exchange.guards.items()),
+    }
+    written = [
+        {**common, "kind": "regeneration" if attempt.outcome is Outcome.DRIFTED else "fallback", **_tokens(attempt)}
+        for attempt in lost
+    ]
+    written.append({**common, "kind": "settle" if charged else "release", **_tokens(delivered)})
+    for sequence, row in enumerate(written):
+        row["sequence"] = sequence
+    written[-1]["error"] = exchange.error
+    return written
+
+
+def _tokens(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "target": attempt.target,
+        "prompt_tokens": attempt.prompt_tokens,
+        "completion_tokens": attempt.completion_tokens,
+        "usage_source": attempt.usage_source,
+        "error": attempt.reason,
+    }
+
+
+def journal_folder(state: Path) -> Path:
+    """Where the journal of an installation lies."""
+    return state / "journal"

@@ -1,0 +1,126 @@
+"""Bytes of a request -> what the gateway acts on; everything else passes through untouched.
+
+The shapes are those of the OpenAI API reference, "Create chat completion". Only fields that decide something here are
+checked here; the rest is the model server's to judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import msgspec
+import orjson
+
+from gateway.errors import InvalidRequest, PayloadTooLarge
+
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+
+class ContentPart(msgspec.Struct):
+    """One part of a message: text, or something the gateway only passes on."""
+
+    type: str
+    text: str | None = None
+
+
+class Message(msgspec.Struct):
+    """One turn. `content` is absent only where an assistant called tools."""
+
+    role: Role
+    content: str | list[ContentPart] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+
+    def text(self) -> str:
+        """The words of the message, parts joined by a line break."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content or () if part.text)
+
+
+class StreamOptions(msgspec.Struct):
+    """`include_usage` asks for one last chunk that carries the usage."""
+
+    include_usage: bool | None = None
+
+
+class Fields(msgspec.Struct):
+    """The fields the gateway acts on, and their types."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    stop: str | list[str] | None = None
+
+
+class ChatRequest(msgspec.Struct, frozen=True):
+    """A checked request. `raw` is the whole body as it came, for the model server."""
+
+    raw: dict[str, Any]
+    fields: Fields
+
+    @property
+    def model(self) -> str:
+        """The published name asked for."""
+        return self.fields.model
+
+    @property
+    def stream(self) -> bool:
+        """Whether the caller wants server-sent events."""
+        return bool(self.fields.stream)
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a streaming caller asked for the usage chunk."""
+        return bool(self.fields.stream_options and self.fields.stream_options.include_usage)
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The caller's bound on the answer, in tokens, whichever of the two names it came under."""
+        return self.fields.max_completion_tokens or self.fields.max_tokens
+
+    def texts(self) -> Iterator[str]:
+        """The words of every message, in order."""
+        return (message.text() for message in self.fields.messages)
+
+
+def parse(body: bytes, *, max_choices: int) -> ChatRequest:
+    """A body as a request.
+
+    Raises:
+        InvalidRequest: no JSON (or nested too deep, or not UTF-8, or half a surrogate pair), or a wrong field.
+    """
+    raw = decode(body)
+    try:
+        fields = msgspec.convert(raw, Fields)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        param = path.rstrip("`").removeprefix(".") or None
+        raise InvalidRequest(f"{message}{f' at {param}' if param else ''}.", param=param) from None
+    if fields.n is not None and fields.n > max_choices:
+        raise InvalidRequest(f"n is {fields.n}, but at most {max_choices} choices are served.", param="n")
+    if fields.max_tokens and fields.max_completion_tokens and fields.max_tokens != fields.max_completion_tokens:
+        raise InvalidRequest("max_tokens and max_completion_tokens disagree: send one of them.", param="max_tokens")
+    if fields.stream_options is not None and not fields.stream:
+        raise InvalidRequest("stream_options is only allowed when stream is true.", param="stream_options")
+    return ChatRequest(raw=raw, fields=fields)
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """A body as a JSON object. orjson refuses what later encoders choke on: lone surrogates, NaN, depth over 1,024."""
+    try:
+        raw = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise InvalidRequest("The body is not valid JSON in UTF-8.") from None
+    if not isinstance(raw, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    return raw
+
+
+def too_large(limit: int) -> PayloadTooLarge:
+    """The error for a body over `limit` bytes."""
+    return PayloadTooLarge(f"The request body is over the limit of {limit} bytes.")

@@ -1,0 +1,90 @@
+"""The HTTP surface: `/v1`, and the probes an operator's machinery asks."""
+
+import uuid
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
+
+from auth import Principal
+from auth.principal import MODELS
+from gateway.access import Access
+from gateway.chat import Chat, ChatResponse
+from gateway.exchange import Exchange
+from gateway.health import Health
+from gateway.telemetry import Metrics, Trace
+
+_CHAT_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "description": "As OpenAI's API reference has it, “Create chat completion”.",
+                    "required": ["model", "messages"],
+                    "properties": {
+                        "model": {"type": "string"},
+                        "messages": {"type": "array", "minItems": 1, "items": {"type": "object"}},
+                        "stream": {"type": "boolean"},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+def v1(chat: Chat, access: Access) -> APIRouter:
+    """The OpenAI-compatible routes; every one of them needs a principal."""
+    routes = APIRouter(prefix="/v1", tags=["openai"])
+    Caller = Annotated[Principal, Depends(access)]  # noqa: N806  # a type
+
+    @routes.post("/chat/completions", summary="Ask a model", openapi_extra=_CHAT_BODY)
+    async def chat_completions(http: Request, caller: Caller) -> Response:
+        trace: Trace = http.scope["passerelle"]
+        exchange = Exchange(uuid.uuid4().hex, trace.request_id, chat.clock(), caller.tenant, caller.subject)
+        trace.exchange = exchange
+        return ChatResponse(chat, http, caller, exchange)
+
+    @routes.get("/models", summary="The models that are published")
+    async def models(caller: Caller) -> Response:
+        caller.require(MODELS)
+        return JSONResponse({"object": "list", "data": [_model(chat, name) for name in chat.catalogue.names()]})
+
+    @routes.get("/models/{name:path}", summary="One model; its name may hold slashes")
+    async def model(name: str, caller: Caller) -> Response:
+        caller.require(MODELS)
+        return JSONResponse(_model(chat, name))
+
+    return routes
+
+
+def probes(health: Health, metrics: Metrics) -> APIRouter:
+    """Open routes: is the process alive, can it answer, and its figures."""
+    routes = APIRouter(tags=["operation"])
+
+    @routes.get("/livez", summary="The process answers")
+    async def livez() -> Response:
+        return JSONResponse({"status": "ok"})
+
+    @routes.get("/readyz", summary="The gateway can answer: its database and a target of each model are there")
+    async def readyz() -> Response:
+        parts = await health.parts()
+        ready = all(parts.values())
+        body = {
+            "status": "ok" if ready else "unavailable",
+            "parts": {name: "ok" if up else "down" for name, up in parts.items()},
+        }
+        return JSONResponse(body, 200 if ready else 503)
+
+    @routes.get("/metrics", summary="Prometheus metrics")
+    async def prometheus() -> Response:
+        return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return routes
+
+
+def _model(chat: Chat, name: str) -> dict[str, Any]:
+    # OpenAI gives the model's creation time; ours have none that would mean anything.
+    return {"id": name, "object": "model", "created": 0, "owned_by": chat.catalogue.owner(name)}

@@ -1,0 +1,217 @@
+"""The configuration: a TOML file, overridden by environment variables, checked once at start.
+
+`PASSERELLE_CONFIG` or `--config` names the file; `PASSERELLE_SERVER__PORT=8080` overrides `[server] port`. A wrong key or
+value stops the start with one sentence (`BadSettings`): which key, what it held, what is allowed.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+Mode = Literal["enforce", "annotate", "off"]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Count = Annotated[int, Field(gt=0)]
+
+
+class BadSettings(Exception):
+    """The configuration cannot be used; the message is the one sentence an operator needs."""
+
+
+class Part(BaseModel):
+    """A table of the file: unknown keys are errors, values do not change after the start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Server(Part):
+    """Where the gateway listens and what it accepts. Sizes in bytes, times in seconds."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    body_limit_bytes: Count = 4 * 1024 * 1024
+    shutdown_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
+    trusted_proxies: list[str] = []
+
+
+class State(Part):
+    """Where users, ledger and journal are kept. Without a Redis URL limits are counted in each process."""
+
+    directory: Path = Path(".passerelle")
+    database_url: SecretStr | None = None
+    redis_url: SecretStr | None = None
+
+    def database(self) -> str:
+        """The database's URL; by default an SQLite file in `directory`."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.directory.absolute() / 'passerelle.db'}"
+
+
+class Auth(Part):
+    """Our own tokens. `login_per_minute` counts per address; 0 switches that limit off."""
+
+    issuer: str = "passerelle"
+    audience: str = "passerelle"
+    token_seconds: Annotated[int, Field(ge=1, le=86_400)] = 900
+    login_per_minute: Annotated[int, Field(ge=0, le=100_000)] = 10
+    minimum_password_length: Annotated[int, Field(ge=8, le=256)] = 12
+    signing_keys: Path | None = None
+
+
+class Limits(Part):
+    """What one caller may do unless the caller carries a limit of its own; 0 is no limit."""
+
+    requests_per_minute: Annotated[int, Field(ge=0)] = 60
+    max_choices: Annotated[int, Field(ge=1, le=128)] = 8
+
+
+class Times(Part):
+    """Time limits towards a model server, in seconds."""
+
+    connect: Seconds = 3
+    first_content: Seconds = 60
+    idle: Seconds = 30
+    total: Seconds = 600
+
+
+class LanguageGuard(Part):
+    """French is a contract on what is delivered: `enforce` holds text back until its sentence is checked."""
+
+    mode: Mode = "enforce"
+    hold_characters: Annotated[int, Field(ge=40, le=4000)] = 400
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.05
+
+
+class TermsGuard(Part):
+    """Words that may neither come in nor go out, compared without regard to case, width or invisible characters."""
+
+    mode: Mode = "enforce"
+    terms: list[Annotated[str, Field(min_length=1, max_length=200)]] = []
+
+
+class Guards(Part):
+    """The guards of every model."""
+
+    language: LanguageGuard = LanguageGuard()
+    terms: TermsGuard = TermsGuard()
+
+
+class Target(Part):
+    """One way to get an answer: a pool of replicas of one upstream model.
+
+    `api_key_env` names the environment variable that holds the key. An `openai` target whose variable is not set is left
+    out of the catalogue; for any other kind that is an error. `outside` says that text leaves the operator's machines.
+    """
+
+    kind: Literal["vllm", "openai"]
+    urls: Annotated[list[AnyHttpUrl], Field(min_length=1)]
+    model: str
+    api_key_env: str | None = None
+    outside: bool = False
+    context_length: Count | None = None
+    defaults: dict[str, Any] = {}
+
+    def key(self) -> str | None:
+        """The upstream key, or None where the target has none; read from the environment each time it is asked."""
+        return os.environ.get(self.api_key_env) or None if self.api_key_env else None
+
+
+class Model(Part):
+    """A published model: the targets that may answer for it, in the order they are asked."""
+
+    targets: Annotated[list[str], Field(min_length=1)]
+    owned_by: str = "passerelle"
+
+
+class Settings(BaseSettings):
+    """Everything the gateway is told."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PASSERELLE_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    server: Server = Server()
+    state: State = State()
+    auth: Auth = Auth()
+    limits: Limits = Limits()
+    times: Times = Times()
+    guards: Guards = Guards()
+    targets: dict[str, Target] = {}
+    models: dict[str, Model] = {}
+
+    @model_validator(mode="after")
+    def _known_targets(self) -> Self:
+        for name, model in self.models.items():
+            for target in model.targets:
+                if target not in self.targets:
+                    allowed = ", ".join(sorted(self.targets)) or "none is configured"
+                    raise ValueError(f"models.{name}.targets holds {target!r}, which is no target (allowed: {allowed})")
+        for name, entry in self.targets.items():
+            if entry.kind != "openai" and entry.api_key_env and entry.key() is None:
+                raise ValueError(
+                    f"targets.{name}.api_key_env holds {entry.api_key_env!r}, a variable that is not set in the environment"
+                )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file: a container's operator need not edit it."""
+        return env_settings, init_settings
+
+
+def load(path: Path | None = None) -> Settings:
+    """The settings from a file and the environment.
+
+    Raises:
+        BadSettings: the file is missing, is no TOML, or holds a wrong key or value.
+    """
+    path = path or (Path(os.environ["PASSERELLE_CONFIG"]) if "PASSERELLE_CONFIG" in os.environ else None)
+    _refuse_unknown_variables()
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
+        return Settings(**table)
+    except OSError as error:
+        raise BadSettings(f"--config holds {str(path)!r}, which cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSettings(f"--config holds {str(path)!r}, which is not a TOML file: {error}.") from None
+    except ValidationError as error:
+        raise BadSettings(_sentence(error)) from None
+
+
+def _refuse_unknown_variables() -> None:
+    # pydantic-settings passes over a variable whose first word it does not know: a typo would be silent.
+    for name in os.environ:
+        table, nested, _ = name.removeprefix("PASSERELLE_").partition("__")
+        if name.startswith("PASSERELLE_") and nested and table.lower() not in Settings.model_fields:
+            allowed = ", ".join(f"PASSERELLE_{known.upper()}__..." for known in Settings.model_fields)
+            raise BadSettings(f"{name} is set in the environment, but is not a setting (allowed: {allowed}).")
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if not key:
+        return first["msg"].removeprefix("Value error, ") + "."
+    if first["type"] == "extra_forbidden":
+        return f"{key} is not a setting (see passerelle.example.toml for the ones there are)."
+    held = first["input"]
+    shown = "a value" if "key" in key or "url" in key or "secret" in key else repr(held)[:80]
+    return f"{key} holds {shown}, but {first['msg'][0].lower()}{first['msg'][1:]}."

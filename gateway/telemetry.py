@@ -1,0 +1,183 @@
+"""What an operator sees: a request id everywhere, one log line a request, and metrics with bounded labels.
+
+Pure ASGI: behind Starlette's `BaseHTTPMiddleware` a client's disconnect is never seen. Neither prompts nor tokens nor keys
+are ever given to the log.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import time
+import uuid
+from typing import Any
+
+import orjson
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from auth import Principal
+from gateway.exchange import Exchange
+
+log = structlog.get_logger()
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
+
+
+class Trace:
+    """What the telemetry knows of one HTTP request."""
+
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+        self.exchange: Exchange | None = None
+        self._caller: dict[str, str] = {}
+
+    def know(self, principal: Principal) -> None:
+        """Put the caller on the log line."""
+        self._caller = {"tenant": principal.tenant, "subject": principal.subject}
+
+    def fields(self) -> dict[str, Any]:
+        """What the log line says beyond the HTTP request: the caller, and the outcome of a chat."""
+        exchange = self.exchange
+        if exchange is None:
+            return dict(self._caller)
+        last = exchange.attempts[-1] if exchange.attempts else None
+        return dict(
+            self._caller,
+            model=exchange.model,
+            target=exchange.served_by,
+            state=exchange.state.value,
+            repairs=exchange.repairs,
+            guards=exchange.guards,
+            prompt_tokens=last.prompt_tokens if last else 0,
+            completion_tokens=last.completion_tokens if last else 0,
+            error=exchange.error,
+        )
+
+
+class Metrics:
+    """The gateway's own metrics, in a registry of their own. Labels are bounded by the configuration."""
+
+    def __init__(self, models: frozenset[str]) -> None:
+        """`models`: the published names; any other name a caller sends is counted as `unknown`."""
+        self._known = models
+        self.registry = CollectorRegistry()
+        labels = ["model", "target", "state"]
+        self._chats = Counter("passerelle_chats", "Chat completions by outcome.", labels, registry=self.registry)
+        self._tokens = Counter("passerelle_tokens", "Tokens, by kind.", ["model", "kind"], registry=self.registry)
+        self._repairs = Counter(
+            "passerelle_repairs", "Answers asked again for not being French.", ["model"], registry=self.registry
+        )
+        self._seconds = Histogram(
+            "passerelle_chat_seconds",
+            "Time from request to last byte.",
+            ["model"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._first = Histogram(
+            "passerelle_first_text_seconds",
+            "Time to the first text.",
+            ["model"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge("passerelle_requests_in_flight", "Requests under way.", registry=self.registry)
+
+    def observe(self, exchange: Exchange) -> None:
+        """Count an exchange that has ended."""
+        model = exchange.model if exchange.model in self._known else "unknown"
+        self._chats.labels(model, exchange.served_by or "none", exchange.state.value).inc()
+        self._repairs.labels(model).inc(exchange.repairs)
+        for attempt in exchange.attempts:
+            self._tokens.labels(model, "prompt").inc(attempt.prompt_tokens)
+            self._tokens.labels(model, "completion").inc(attempt.completion_tokens)
+        if exchange.ended is not None:
+            self._seconds.labels(model).observe(exchange.ended - exchange.started)
+        if exchange.first_text is not None:
+            self._first.labels(model).observe(exchange.first_text - exchange.started)
+
+    def render(self) -> bytes:
+        """The text format of Prometheus, version 0.0.4."""
+        return generate_latest(self.registry)
+
+
+class Telemetry:
+    """ASGI middleware: gives each request its id and its log line."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Wrap one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        trace = scope["passerelle"] = Trace(_request_id(scope))
+        started, status = time.monotonic(), 0
+
+        async def stamped(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", trace.request_id.encode())]
+            await send(message)
+
+        self._metrics.in_flight.inc()
+        try:
+            await self._app(scope, receive, stamped)
+        finally:
+            self._metrics.in_flight.dec()
+            seconds = round(time.monotonic() - started, 6)
+            fields = {
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status,
+                "seconds": seconds,
+                **trace.fields(),
+            }
+            log.info("request", request_id=trace.request_id, **fields)
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text: str = value.decode("latin-1")
+            return text if _REQUEST_ID.fullmatch(text) else _new_id()
+    return _new_id()
+
+
+def _new_id() -> str:
+    return f"req_{uuid.uuid4().hex}"
+
+
+def configure_logging(level: str = "INFO") -> None:
+    """structlog and the standard library through one JSON formatter, to standard error."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.JSONRenderer(serializer=lambda value, **_: orjson.dumps(value, default=str).decode()),
+        ],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    logging.getLogger("uvicorn.access").disabled = True  # our own line says more
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        cache_logger_on_first_use=False,
+    )

@@ -1,0 +1,267 @@
+"""One streamed exchange with one model server, through a plain asyncio HTTP client.
+
+Every failure of the network, of time or of the other side becomes one of two things: a `Failure` that another target may
+mend, or a `GatewayError` that blames the request and goes straight back to the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import orjson
+
+from gateway.errors import (
+    ContextLengthExceeded,
+    GatewayError,
+    InvalidRequest,
+    RateLimited,
+    UpstreamFailed,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from gateway.settings import Times
+from gateway.sse import MAX_EVENT_BYTES, EventParser, EventTooLarge
+
+Chunk = dict[str, Any]
+
+_ERROR_BYTES = 64 * 1024
+_DONE = b"[DONE]"
+_KEEP_ALIVE_SECONDS = 4  # vLLM closes idle connections after 5 s: ours must go first
+
+
+class Failure(Exception):
+    """A target did not answer; `error` is what the caller is told if no other target does."""
+
+    def __init__(self, reason: str, error: GatewayError) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.error = error
+
+
+class Upstream:
+    """A pool of connections to all model servers. Open it with `async with`."""
+
+    def __init__(self, times: Times) -> None:
+        self._times = times
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Upstream:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._times.connect, connect=None),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"accept-encoding": "identity", "user-agent": "passerelle"},
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    @asynccontextmanager
+    async def chat(
+        self, url: str, key: str | None, body: bytes, request_id: str
+    ) -> AsyncIterator[AsyncIterator[Chunk]]:
+        """Asks `url` for a streamed chat completion; gives the chunks as they come.
+
+        Leaving the context closes the connection at once unless the answer was read to its end: that is what makes a model
+        server stop working for nobody.
+
+        Raises:
+            Failure: no usable answer; raised on entry or while iterating.
+            GatewayError: the request itself was refused.
+        """
+        deadline = asyncio.get_running_loop().time() + self._times.total
+        response = await self._send(f"{url}/chat/completions", key, body, request_id, deadline)
+        try:
+            if response.status != 200:
+                raise await self._refusal(response)
+            if response.content_type == "text/event-stream":
+                yield self._chunks(response, deadline)
+            elif response.content_type == "application/json":
+                yield self._whole(response, deadline)  # a server that cannot stream answers in one piece
+            else:
+                raise _failed(f"content type {response.content_type} instead of an event stream")
+        finally:
+            response.close()
+
+    async def reachable(self, url: str) -> bool:
+        """Whether something answers HTTP there within the connect limit."""
+        try:
+            async with asyncio.timeout(self._times.connect), self._open().get(f"{url}/models") as response:
+                return response.status < 500
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("the upstream pool is used outside its context")
+        return self._session
+
+    async def _send(
+        self, url: str, key: str | None, body: bytes, request_id: str, deadline: float
+    ) -> aiohttp.ClientResponse:
+        headers = {"content-type": "application/json", "x-request-id": request_id}
+        if key:
+            headers["authorization"] = f"Bearer {key}"
+        until = min(asyncio.get_running_loop().time() + self._times.first_content, deadline)
+        for attempt in (1, 2):
+            try:
+                async with asyncio.timeout_at(until):
+                    return await self._open().post(url, data=body, headers=headers, allow_redirects=False)
+            except aiohttp.ServerDisconnectedError as error:
+                # A kept connection that the server closed meanwhile: the request was not read, so it may be sent again.
+                if attempt == 2:
+                    raise _unavailable("connection closed before an answer") from error
+            except (aiohttp.ServerTimeoutError, aiohttp.ClientConnectorError) as error:
+                raise _unavailable(f"cannot connect: {type(error).__name__}") from error
+            except TimeoutError as error:
+                raise _timeout("no answer within the first-content limit") from error
+            except (aiohttp.ClientError, OSError) as error:
+                raise _failed(f"broken exchange: {type(error).__name__}") from error
+        raise AssertionError("unreachable")
+
+    async def _chunks(self, response: aiohttp.ClientResponse, deadline: float) -> AsyncIterator[Chunk]:
+        parser = EventParser()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._times.first_content
+        ended = False
+        while not ended:
+            data = await _read(response, min(until, deadline))
+            events = _parse(parser, data)
+            for event in events:
+                if event == _DONE:
+                    ended = True
+                    break
+                chunk = _chunk(event)
+                if _has_content(chunk):
+                    until = loop.time() + self._times.idle
+                yield chunk
+            ended = ended or not data
+        # Read the end of the body, so that the connection can be used again.
+        if not response.content.at_eof():
+            await _drain(response)
+
+    async def _whole(self, response: aiohttp.ClientResponse, deadline: float) -> AsyncIterator[Chunk]:
+        until = min(asyncio.get_running_loop().time() + self._times.first_content, deadline)
+        body = b""
+        while data := await _read(response, until):
+            body += data
+            if len(body) > MAX_EVENT_BYTES:
+                raise _failed("an answer that is too large")
+        chunk = _chunk(body)
+        for choice in chunk.get("choices") or ():
+            choice["delta"] = choice.pop("message", None)
+        yield chunk
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> Exception:
+        """The error behind a status other than 200: the caller's, or one that another target may mend."""
+        try:
+            async with asyncio.timeout(self._times.idle):
+                raw = await response.content.read(_ERROR_BYTES)
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            raw = b""
+        return refusal(response.status, response.headers.get("retry-after"), raw)
+
+
+def refusal(status: int, retry_after: str | None, raw: bytes) -> Exception:
+    """Who is to blame for an answer of `status`; nothing of the body is passed on but the words about a caller's fault."""
+    message, code = _words(raw)
+    if status == 429:
+        seconds = retry_after if retry_after and retry_after.isdigit() else "1"
+        limited = RateLimited("The model server takes no more requests for now.", headers={"retry-after": seconds})
+        return Failure("status 429", limited)
+    if status in (400, 404, 413, 422):
+        text = message.lower()
+        if code == "context_length_exceeded" or "context length" in text or "maximum model length" in text:
+            return ContextLengthExceeded(message or "The request does not fit the model's context.", param="messages")
+        # A model server without a chat template, or without the model, is our fault and not the caller's.
+        if status != 404 and "chat template" not in text and message:
+            return InvalidRequest(message)
+        return _failed(f"status {status}")
+    if status == 503:
+        return Failure("status 503", UpstreamUnavailable("No model server is available.", headers=_retry(retry_after)))
+    if status in (408, 504):
+        return _timeout(f"status {status}")
+    return _failed(f"status {status}")
+
+
+def _words(raw: bytes) -> tuple[str, str | None]:
+    try:
+        answer = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return "", None
+    error = answer.get("error", answer) if isinstance(answer, dict) else {}
+    if not isinstance(error, dict):
+        return str(error)[:500], None
+    code = error.get("code")
+    return str(error.get("message") or "")[:500], code if isinstance(code, str) else None
+
+
+def _retry(retry_after: str | None) -> dict[str, str]:
+    return {"retry-after": retry_after if retry_after and retry_after.isdigit() else "2"}
+
+
+def _failed(reason: str) -> Failure:
+    return Failure(reason, UpstreamFailed("The model server gave no usable answer."))
+
+
+def _timeout(reason: str) -> Failure:
+    return Failure(reason, UpstreamTimeout("The model server did not answer in time."))
+
+
+def _unavailable(reason: str) -> Failure:
+    return Failure(reason, UpstreamUnavailable("No model server is available.", headers={"retry-after": "2"}))
+
+
+async def _read(response: aiohttp.ClientResponse, until: float) -> bytes:
+    try:
+        async with asyncio.timeout_at(until):
+            return await response.content.readany()
+    except TimeoutError as error:
+        raise _timeout("silent for longer than the limit") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise _failed(f"cut: {type(error).__name__}") from error
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    try:
+        async with asyncio.timeout(0.05):
+            while await response.content.readany():
+                pass
+        response.release()
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        response.close()
+
+
+def _parse(parser: EventParser, data: bytes) -> list[bytes]:
+    try:
+        return parser.feed(data) if data else parser.close()
+    except EventTooLarge as error:
+        raise _failed(str(error)) from error
+
+
+def _chunk(event: bytes) -> Chunk:
+    try:
+        chunk = orjson.loads(event)
+    except orjson.JSONDecodeError as error:
+        raise _failed("an event that is not JSON") from error
+    if not isinstance(chunk, dict):
+        raise _failed("an event that is not an object")
+    if chunk.get("error"):
+        raise _failed("an error event inside the stream")
+    return chunk
+
+
+def _has_content(chunk: Chunk) -> bool:
+    # Any delta that is more than the role counts: text, tool calls, reasoning.
+    return any(
+        value
+        for choice in chunk.get("choices") or ()
+        for key, value in (choice.get("delta") or {}).items()
+        if key != "role"
+    )
