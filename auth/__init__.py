@@ -9,6 +9,7 @@ Read `tokens` first: it issues and verifies the access tokens everything else is
 - `tokens`, `claims`  JWTs: signature, then content
 - `password_rule`, `passwords`  which passwords may be chosen; argon2 hashing, away from the event loop
 - `database`, `store`  an engine for SQLite or PostgreSQL; the table of users
+- `new_file`       files that several starting processes may make at once
 - `login`          user name and password → user
 - `form`, `throttle`  the token request's body; how often an address may send one
 - `routes`         `POST /auth/token` and `GET /.well-known/jwks.json`; the only module that knows the web framework

@@ -1,8 +1,8 @@
 """A database engine for SQLite or PostgreSQL from one URL."""
 
-import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from sqlalchemy.schema import CreateTable
 from sqlalchemy.types import TypeDecorator
 
 from auth.errors import BadConfiguration, StoreUnavailable
+from auth.new_file import new_file
 
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -106,16 +107,19 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 def _create_private(path: Path) -> None:
+    """Make the file with its journal mode already set: workers that switch it at the same instant fail as locked."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        if not path.exists():
+            with new_file(path) as draft, closing(sqlite3.connect(draft)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
     except OSError as error:
-        raise BadConfiguration(f"The database file {path} cannot be opened: {error.strerror}.") from error
+        raise BadConfiguration(f"The database file {path} cannot be made: {error.strerror}.") from error
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA busy_timeout=5000")  # milliseconds; first, since switching to WAL takes a lock too
-    cursor.execute("PRAGMA journal_mode=WAL")  # readers do not wait for the writer
+    cursor.execute("PRAGMA journal_mode=WAL")  # readers do not wait for the writer; a no-op on files made here
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()

@@ -17,6 +17,7 @@ from jose.backends.base import Key
 from jose.exceptions import JWKError
 
 from auth.errors import BadConfiguration
+from auth.new_file import new_file
 
 ALGORITHM = "ES256"
 _PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)
@@ -64,7 +65,8 @@ def keys_from_folder(folder: Path) -> KeySet:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _key_files(folder):
-            _create(folder / "0001.pem")
+            with new_file(folder / "0001.pem") as draft:
+                draft.write_text(new_pem())
         texts = {path: _read_private(path) for path in _key_files(folder)}
     except (OSError, UnicodeDecodeError) as error:
         raise BadConfiguration(f"The signing keys in {folder} cannot be read or made: {error}.") from error
@@ -85,22 +87,6 @@ def thumbprint(members: dict[str, str]) -> str:
 
 def _key_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix in {".pem", ".json"})
-
-
-def _create(path: Path) -> None:
-    """Put a new key at `path` whole or not at all; of several processes starting at once one wins, all use its key."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(new_pem())
-            file.flush()
-            os.fsync(file.fileno())
-        path.hardlink_to(draft)
-    except FileExistsError:
-        pass  # another process was first
-    finally:
-        draft.unlink()
 
 
 def _read_private(path: Path) -> str:

@@ -14,7 +14,7 @@ from auth import Principal, bearer
 from auth.tokens import Tokens
 
 # Routes that answer anyone. A test walks all routes: whatever is not listed here must ask for a principal.
-PUBLIC = frozenset({"/livez", "/readyz", "/metrics", "/auth/token", "/.well-known/jwks.json", "/openapi.json", "/docs"})
+PUBLIC = frozenset({"/livez", "/readyz", "/metrics", "/auth/token", "/.well-known/jwks.json", "/openapi.json"})
 
 _documented = HTTPBearer(auto_error=False, description="An access token from /auth/token.")
 

@@ -39,13 +39,13 @@ class Choice:
     def take(self, delta: dict[str, Any], logprobs: dict[str, Any] | None) -> list[dict[str, Any]]:
         """The deltas that may leave now, each with its log probabilities under `logprobs`; raises Violation."""
         out = []
+        self._received += sum(len(delta.get(field) or "") for field in _GATED)
+        if logprobs:  # also of a token without text, such as half a character
+            self._logprobs.append((self._received, logprobs))
         for field in _GATED:
             text = delta.get(field)
             if not text:
                 continue
-            if logprobs:
-                self._logprobs.append((self._received + len(text), logprobs))
-            self._received += len(text)
             released = self._gate(field).feed(text)
             if released:
                 out.append(self._text(field, released))
@@ -58,7 +58,11 @@ class Choice:
     def end(self, finish: str) -> list[dict[str, Any]]:
         """The rest of the text and the finish; raises Violation."""
         self.finish = finish
-        return [*self._flush(), {"delta": self._with_role({}), "finish_reason": finish}]
+        out = self._flush()
+        last = {"delta": self._with_role({}), "finish_reason": finish}
+        if self._logprobs:
+            last["logprobs"] = _joined([logprobs for _, logprobs in self._logprobs])
+        return [*out, last]
 
     def block(self, closing: str) -> list[dict[str, Any]]:
         """What is held is dropped; a closing sentence of ours and the finish `content_filter` end the choice."""

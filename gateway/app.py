@@ -11,6 +11,7 @@ import structlog
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from redis.asyncio import Redis
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -67,7 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
     tokens = Tokens(keys, settings.auth.issuer, settings.auth.audience, settings.auth.token_seconds)
     chat = Chat(settings, catalogue, parts.upstream, Guards(settings.guards), limits, parts.ledger, metrics.observe)
 
-    app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), redoc_url=None)
+    app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None)
     app.include_router(routes.v1(chat, Access(tokens)))
     app.include_router(routes.probes(Health(engine, catalogue, parts.upstream), metrics))
     app.include_router(_auth(settings, users, tokens, keys))
@@ -107,7 +108,7 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], AbstractAsyncContextManager[N
 async def _close(parts: Parts) -> None:
     try:
         await parts.ledger.drain()
-    except (AuthError, OSError) as error:
+    except (AuthError, SQLAlchemyError, OSError) as error:
         log.warning("ledger_waits", reason=type(error).__name__)  # the next start drains what is left
     parts.journal.close()
     if parts.redis is not None:

@@ -171,7 +171,7 @@ class Run:
         """One target's answer, gated. Raises Drift or Failure; after the commit a violation ends it with a block instead."""
         attempt = Attempt(ask.pool.name, ask.firm)
         self._exchange.attempts.append(attempt)
-        answer = self._answer = self._new_answer(strip=asking.has_opening(request, ask))
+        answer = self._answer = self._new_answer(strip=ask.pool.target.trim_start or asking.has_opening(request, ask))
         try:
             async for chunk in self._received(request, ask):
                 for released in answer.take(chunk):

@@ -19,9 +19,9 @@ _EPILOG = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from serving.commands import add_commands as add_serving
-
     from auth.commands import add_commands as add_users
+    from serving.commands import add_commands as add_serving
+    from serving.commands import add_options as add_serving_options
 
     top = argparse.ArgumentParser(
         prog="passerelle",
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.set_defaults(func=None)
     commands = top.add_subparsers(metavar="COMMAND", title="commands")
-    up.add_command(commands)
+    up.add_command(commands, add_serving_options)
     add_serving(commands)
     gateway.add_command(commands)
     add_users(commands, _database_url)
@@ -67,8 +67,9 @@ def _failures() -> tuple[type[Exception], ...]:
     # What may end a command in one sentence; anything else is a bug and shows its traceback.
     from auth.errors import AuthError
     from gateway.settings import BadSettings
+    from serving.errors import ServingError
 
-    return (BadSettings, AuthError)
+    return (BadSettings, AuthError, ServingError)
 
 
 def _database_url(args: argparse.Namespace) -> str:

@@ -39,6 +39,8 @@ def _add(choice: dict[str, Any], part: dict[str, Any]) -> None:
         elif key == "tool_calls":
             for call in value:
                 _merge(message["tool_calls"].setdefault(call.get("index", 0), {}), call)
+        elif isinstance(value, dict):
+            _merge(message.setdefault(key, {}), value)
         elif key != "role":
             message[key] = value
     if part.get("logprobs"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import Any
 
 
 class State(enum.StrEnum):
@@ -60,17 +61,22 @@ class Attempt:
     completion_tokens: int = 0
     usage_source: str = "none"
 
-    def count(self, usage: dict[str, int] | None, *, prompt_estimate: int, deltas: int) -> None:
+    def count(self, usage: dict[str, Any] | None, *, prompt_estimate: int, deltas: int) -> None:
         """Take the model server's usage, or count: one token a content delta, the prompt by its estimate.
 
         A target that failed before its first token has cost nobody anything.
         """
         if usage is not None:
-            self.prompt_tokens = usage.get("prompt_tokens") or 0
-            self.completion_tokens = usage.get("completion_tokens") or 0
+            self.prompt_tokens = _whole(usage.get("prompt_tokens"))
+            self.completion_tokens = _whole(usage.get("completion_tokens"))
             self.usage_source = "upstream"
         elif deltas or self.outcome is not Outcome.FAILED:
             self.prompt_tokens, self.completion_tokens, self.usage_source = prompt_estimate, deltas, "local"
+
+
+def _whole(count: Any) -> int:
+    # What a model server says is not ours: nonsense is no count, and the ledger's columns hold 31 bits.
+    return min(count, 2**31 - 1) if isinstance(count, int) and count > 0 else 0
 
 
 @dataclass(slots=True)

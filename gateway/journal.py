@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import structlog
+
+log = structlog.get_logger()
 
 
 class Journal:
@@ -55,9 +58,14 @@ class Journal:
 
 
 def read(segment: Path) -> list[dict[str, Any]]:
-    """The rows of a segment; a last line cut by a crash is left out."""
-    lines = segment.read_bytes().split(b"\n")
-    return [orjson.loads(line) for line in lines[:-1] if line]
+    """The rows of a segment; a line cut by a crash or a full disk is left out, and a line in mid-file is logged."""
+    rows = []
+    for line in segment.read_bytes().split(b"\n")[:-1]:
+        try:
+            rows.append(orjson.loads(line))
+        except orjson.JSONDecodeError:
+            log.warning("journal_line_unreadable", segment=segment.name, size=len(line))
+    return rows
 
 
 def _unowned(segment: Path) -> bool:

@@ -50,6 +50,7 @@ rows = Table(
     Column("error", String(128)),
 )
 
+_SIZES: Final = {column.name: column.type.length for column in rows.c if isinstance(column.type, String)}
 _CHARGED: Final = frozenset({State.COMPLETED, State.TRUNCATED, State.BLOCKED, State.CLIENT_CLOSED})
 _DRAIN_SECONDS: Final = 0.5
 
@@ -96,7 +97,7 @@ class Ledger:
     async def _insert(self, batch: list[dict[str, Any]]) -> None:
         if not batch:
             return
-        values = [{**row, "at": datetime.fromisoformat(row["at"])} for row in batch]
+        values = [{**_fitting(row), "at": datetime.fromisoformat(row["at"])} for row in batch]
         dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
         async with self._engine.begin() as connection:
             await connection.execute(dialect.insert(rows).on_conflict_do_nothing(), values)
@@ -130,6 +131,14 @@ def entries(exchange: Exchange, at: datetime) -> list[dict[str, Any]]:
         row["sequence"] = sequence
     written[-1]["error"] = exchange.error
     return written
+
+
+def _fitting(row: dict[str, Any]) -> dict[str, Any]:
+    # PostgreSQL refuses a NUL and a text over the column's size: one such row would hold up all those behind it.
+    return {
+        key: value.replace("\0", "")[: _SIZES.get(key)] if isinstance(value, str) else value
+        for key, value in row.items()
+    }
 
 
 def _tokens(attempt: Attempt) -> dict[str, Any]:

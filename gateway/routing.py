@@ -63,7 +63,6 @@ class Ladder:
         self._pools = pools
         self._position = 0
         self._firm = False
-        self._repaired = False
 
     def current(self) -> Ask | None:
         """What to ask now, or None when the ladder is at its end."""
@@ -74,7 +73,6 @@ class Ladder:
     def failed(self) -> None:
         """The current target gave no usable answer."""
         self._position += 1
-        self._repaired = False
 
     def drifted(self) -> None:
         """The current target's answer was not French."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 Mode = Literal["enforce", "annotate", "off"]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -108,6 +108,7 @@ class Target(Part):
 
     `api_key_env` names the environment variable that holds the key. An `openai` target whose variable is not set is left
     out of the catalogue; for any other kind that is an error. `outside` says that text leaves the operator's machines.
+    `trim_start` drops the white space that a plain chat template makes a model begin with.
     """
 
     kind: Literal["vllm", "openai"]
@@ -116,6 +117,7 @@ class Target(Part):
     api_key_env: str | None = None
     outside: bool = False
     context_length: Count | None = None
+    trim_start: bool = False
     defaults: dict[str, Any] = {}
 
     def key(self) -> str | None:
@@ -192,6 +194,8 @@ def load(path: Path | None = None) -> Settings:
         raise BadSettings(f"--config holds {str(path)!r}, which cannot be read: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadSettings(f"--config holds {str(path)!r}, which is not a TOML file: {error}.") from None
+    except SettingsError:
+        raise BadSettings(_no_json()) from None
     except ValidationError as error:
         raise BadSettings(_sentence(error)) from None
 
@@ -199,10 +203,19 @@ def load(path: Path | None = None) -> Settings:
 def _refuse_unknown_variables() -> None:
     # pydantic-settings passes over a variable whose first word it does not know: a typo would be silent.
     for name in os.environ:
-        table, nested, _ = name.removeprefix("PASSERELLE_").partition("__")
-        if name.startswith("PASSERELLE_") and nested and table.lower() not in Settings.model_fields:
+        table, nested, _ = name.removeprefix("PASSERELLE_").lower().partition("__")
+        known, single, _ = table.partition("_")  # PASSERELLE_SERVER_PORT: half a separator
+        if name.startswith("PASSERELLE_") and (
+            (nested and table not in Settings.model_fields) or (single and known in Settings.model_fields)
+        ):
             allowed = ", ".join(f"PASSERELLE_{known.upper()}__..." for known in Settings.model_fields)
             raise BadSettings(f"{name} is set in the environment, but is not a setting (allowed: {allowed}).")
+
+
+def _no_json() -> str:
+    tables = tuple(f"PASSERELLE_{table.upper()}" for table in Settings.model_fields)
+    names = sorted(name for name in os.environ if name.startswith(tables))
+    return f"{' or '.join(names)} holds no JSON, but lists and tables are written as JSON in the environment."
 
 
 def _sentence(error: ValidationError) -> str:
@@ -212,6 +225,16 @@ def _sentence(error: ValidationError) -> str:
         return first["msg"].removeprefix("Value error, ") + "."
     if first["type"] == "extra_forbidden":
         return f"{key} is not a setting (see passerelle.example.toml for the ones there are)."
-    held = first["input"]
-    shown = "a value" if "key" in key or "url" in key or "secret" in key else repr(held)[:80]
-    return f"{key} holds {shown}, but {first['msg'][0].lower()}{first['msg'][1:]}."
+    if first["type"] == "missing":
+        return f"{key} is missing (see passerelle.example.toml)."
+    allowed = "this must be a table" if first["type"] == "model_type" else first["msg"]
+    allowed = allowed if allowed.startswith("URL") else f"{allowed[0].lower()}{allowed[1:]}"
+    return f"{key} holds {_shown(key, first['input'])}, but {allowed}."
+
+
+def _shown(key: str, held: Any) -> str:
+    # Never a secret, nor what may hold one: an address can carry a password.
+    shown = repr(held)
+    if isinstance(held, dict | list) or "://" in shown or any(word in key for word in ("key", "url", "secret")):
+        return "a value"
+    return shown[:80]

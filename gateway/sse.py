@@ -41,6 +41,8 @@ class EventParser:
                     events.append(b"\n".join(self._data))
                 self._data.clear()
                 self._size = 0
+            elif content == b"data":
+                self._data.append(b"")
             elif content.startswith(b"data:"):
                 self._data.append(content[6:] if content[5:6] == b" " else content[5:])
                 self._size += len(content)

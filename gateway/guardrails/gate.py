@@ -7,11 +7,15 @@ has not been given back by then is never delivered.
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 from gateway.guardrails import sentences
 from gateway.guardrails.language import Detector, Verdict
-from gateway.guardrails.terms import Terms, in_word
+from gateway.guardrails.terms import Terms, fold, in_word
+
+# A line that begins or ends fenced code (CommonMark 0.31, section 4.5).
+_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})([^\n]*)\n")
 
 
 class Violation(Exception):
@@ -92,14 +96,22 @@ class LanguageStage:
 
     def _verdict(self, sentence: str, held: str) -> Verdict:
         # The state of a code fence spans sentences: a line break ends one, so a fence always stands at a head of its own.
-        mark = sentence.lstrip()[:3]
-        if mark in ("```", "~~~") and self._fence in ("", mark):
-            self._fence = "" if self._fence else mark
+        if (line := _FENCE.fullmatch(sentence)) and self._fenced(*line.groups()):
             return Verdict.UNDECIDED
         if self._fence:
             return Verdict.UNDECIDED
         verdict = self._detector.judge(sentence)
         return self._detector.judge(held) if verdict is Verdict.UNDECIDED and held != sentence else verdict
+
+
+    def _fenced(self, mark: str, rest: str) -> bool:
+        """Whether the line begins or ends code; an opening line with a second back-tick is code within a sentence."""
+        if self._fence and (not mark.startswith(self._fence) or rest.strip()):
+            return False
+        if not self._fence and mark[0] == "`" and "`" in rest:
+            return False
+        self._fence = "" if self._fence else mark
+        return True
 
 
 # Stands for "a word is under way" in front of text: counts as part of a word, and no term contains it alone.
@@ -134,8 +146,8 @@ class TermsStage:
             self.found += 1
             if self._enforce:
                 raise ForbiddenTerm
-        if released:
-            self._context = _IN_WORD if in_word(released[-1]) else ""
+        if visible := fold(released):
+            self._context = _IN_WORD if in_word(visible[-1]) else ""
         return released
 
 

@@ -18,7 +18,7 @@ _WINDOW = 160  # characters; eldc reads the first 1,000 bytes only, and a drift 
 _NOT_PROSE = re.compile(
     r"`[^`\n]*`"  # inline code
     r"|\bhttps?://\S+|\bwww\.\S+|\S+@\S+\.\w+"  # addresses
-    r"|\$\$.*?\$\$|\$[^$\n]+\$|\\\(.*?\\\)|\\\[.*?\\\]"  # LaTeX
+    r"|\$\$.*?\$\$|\$(?=\S)[^$\n]+(?<=\S)\$(?!\d)|\\\(.*?\\\)|\\\[.*?\\\]"  # LaTeX; "$5 or $10" is none (Pandoc's rule)
     r"|«[^»]*»|“[^”]*”|\"[^\"\n]*\""  # quotations
     r"|<[^>\n]{1,200}>"  # mark-up
     r"|\x00"  # breaks the detector
@@ -61,16 +61,21 @@ class Detector:
         if letters(clean) < MIN_LETTERS:
             return Verdict.UNDECIDED
         verdicts = [self._window(window) for window in _windows(clean)]
-        return Verdict.FOREIGN if Verdict.FOREIGN in verdicts else Verdict.FRENCH
+        return next((known for known in (Verdict.FOREIGN, Verdict.FRENCH) if known in verdicts), Verdict.UNDECIDED)
 
     def _window(self, text: str) -> Verdict:
         if letters(text) < MIN_LETTERS:
             return Verdict.UNDECIDED
         scores = self._eldc.detect_details(text).scores
-        if not scores:
-            return Verdict.UNDECIDED
+        if not scores:  # a script the detector does not know is not French either
+            return Verdict.UNDECIDED if _latin(text) else Verdict.FOREIGN
         best = max(scores.values())
         return Verdict.FRENCH if best - scores.get("fr", 0.0) <= self._margin else Verdict.FOREIGN
+
+
+def _latin(text: str) -> bool:
+    # The letters of French end with the block "Latin Extended Additional", U+1EFF.
+    return sum(character.isalpha() and character <= "\u1eff" for character in text) * 2 > letters(text)
 
 
 def _windows(text: str) -> list[str]:

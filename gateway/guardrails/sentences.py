@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-_END = re.compile(r"\n+|[.!?…]+(?:[\s\u00a0\u202f]?»|[\"”’')\]*_])*(?=\s)")
+_END = re.compile(r"\n|[.!?…]+(?:[\s\u00a0\u202f]?»|[\"”’')\]*_])*(?=\s)")
+_CLOSING = re.compile(r"\s(?:»[\s»\"”’')\]*_]*)?\Z")
 _WORD_BEFORE = re.compile(r"(?:^|[\s(«\"'’])([^\s(«\"'’]+)$")
 
 # Common French abbreviations that take a full stop (Lexique des règles typographiques, "Abréviations").
@@ -25,7 +26,7 @@ def end(text: str, start: int, limit: int) -> int | None:
     held back is bounded.
     """
     for match in _END.finditer(text, start):
-        if match.end() - start > limit:
+        if match.end() - start > limit or _may_close(text, start, match.end()):
             break
         if match.group().startswith("\n") or not _belongs_to_word(text, start, match.start()):
             return match.end()
@@ -35,14 +36,21 @@ def end(text: str, start: int, limit: int) -> int | None:
     return space + 1 if space > start else start + limit
 
 
+def _may_close(text: str, start: int, stop: int) -> bool:
+    # "… ? »": the guillemet after the space still belongs to the sentence, and may be on its way.
+    opened = text.rfind("«", start, stop) > text.rfind("»", start, stop)
+    return opened and _CLOSING.match(text, stop) is not None
+
+
 def _belongs_to_word(text: str, start: int, stop: int) -> bool:
     if text[stop] != ".":
         return False
-    before = _WORD_BEFORE.search(text, max(start, stop - 24), stop)
+    head = max(start, stop - 24)
+    before = _WORD_BEFORE.search(text[head:stop])
     if before is None:
         return False
     word = before.group(1).lower()
     last = word.rpartition(".")[2]
     # "1." opens a list item only at the head of a line; "en 1998." ends a sentence.
-    item = word.isdigit() and len(word) <= 3 and not text[start : before.start(1)].strip(" \t#*_>-")
+    item = word.isdigit() and len(word) <= 3 and not text[start : head + before.start(1)].strip(" \t#*_>-")
     return item or last in ABBREVIATIONS or (len(last) == 1 and last.isalpha())

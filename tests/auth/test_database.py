@@ -47,7 +47,7 @@ async def test_sqlite_is_private_writes_ahead_and_keeps_foreign_keys(tmp_path: P
 
 def test_a_sqlite_file_that_cannot_be_made_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(BadConfiguration, match="cannot be opened"):
+    with pytest.raises(BadConfiguration, match="cannot be made"):
         engine(f"sqlite:///{tmp_path}/file/users.db")
 
 

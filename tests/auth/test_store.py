@@ -97,7 +97,7 @@ async def test_of_two_who_take_a_name_at_once_one_gets_it(store: UserStore) -> N
 
 
 async def test_workers_that_start_at_once_make_one_table(database_url: str) -> None:
-    engines = [engine(database_url) for _ in range(5)]
+    engines = [engine(database_url) for _ in range(12)]
     await asyncio.gather(*(UserStore(opened).create_schema() for opened in engines))
     assert await UserStore(engines[0]).list() == []
     for opened in engines:

@@ -1,0 +1,50 @@
+"""A client that leaves takes its work with it: the upstream connection is closed within a second."""
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.house import MODEL, House
+from tests.upstream import Exchange
+
+ASK: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Comment suivre mon avis ?"}]}
+
+
+async def never_begins(exchange: Exchange) -> None:
+    await exchange.closed.wait()
+
+
+async def never_ends(exchange: Exchange) -> None:
+    await exchange.head()
+    while not exchange.closed.is_set():
+        await exchange.text("mot ")
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("script", [never_begins, never_ends])
+async def test_the_upstream_connection_closes_when_the_client_leaves(
+    plain_home: House, stream: bool, script: Any
+) -> None:
+    plain_home.local.answers(script)
+    headers = {"authorization": f"Bearer {plain_home.token()}", "x-request-id": "left"}
+    async with aiohttp.ClientSession() as session:
+        asking = asyncio.ensure_future(_ask(session, plain_home.url, headers, stream=stream))
+        while not plain_home.local.asked:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        asking.cancel()
+        await asyncio.wait({asking})
+    async with asyncio.timeout(1):
+        await plain_home.local.asked[0].closed.wait()
+    rows = await plain_home.ledger("left")
+    assert [(row["kind"], row["state"]) for row in rows] == [("settle", "client_closed")]
+    assert rows[0]["prompt_tokens"] > 0  # what was computed until then is charged
+    assert plain_home.outside.asked == []  # a client that left is no upstream failure
+
+
+async def _ask(session: aiohttp.ClientSession, url: str, headers: dict[str, str], *, stream: bool) -> None:
+    async with session.post(f"{url}/v1/chat/completions", json={**ASK, "stream": stream}, headers=headers) as answer:
+        await answer.read()

@@ -1,0 +1,177 @@
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gateway.guardrails.gate import Drift, ForbiddenTerm, Gate, LanguageStage, TermsStage, Violation
+from gateway.guardrails.guards import Guards
+from gateway.guardrails.language import Detector, Verdict
+from gateway.guardrails.terms import Terms
+from gateway.settings import Guards as GuardSettings
+from gateway.settings import LanguageGuard, TermsGuard
+from tests.gateway.cutting import cut
+
+DETECTOR = Detector()
+HOLD = 400
+FR = "Votre demande a bien été enregistrée par notre équipe."
+FR_2 = "Vous recevrez une réponse détaillée d'ici deux jours ouvrés."
+EN = "Your request has been recorded by the members of our team."
+CODE = "```python\nprint('the answer to your question is recorded')\n```\n"
+
+
+def gate(*, enforce: bool = True, terms: tuple[str, ...] = ()) -> Gate:
+    language = LanguageStage(DETECTOR, hold=HOLD, enforce=enforce)
+    return Gate(language, TermsStage(Terms(terms), enforce=enforce) if terms else None)
+
+
+def outcome(guarded: Gate, pieces: list[str]) -> tuple[str, str]:
+    """What a gate lets out of a text in pieces, and the guard that stopped it, if one did."""
+    released = ""
+    try:
+        for piece in pieces:
+            released += guarded.feed(piece)
+        return released + guarded.finish(), ""
+    except Violation as violation:
+        return released, violation.guard
+
+
+TEXT = st.lists(
+    st.sampled_from(
+        [FR, FR_2, EN, CODE, "Oui.", "Yes.", " ", "\n", "\n\n", "1. ", "- Menu\n", "M. ", "« ", "\u00a0»", "Il coûte 3.50 €."]
+    ),
+    max_size=8,
+).map(" ".join)
+
+
+@given(TEXT.flatmap(cut))
+@example(["Il a dit : «\u00a0" + EN, "\u00a0", "» à tous."])
+@example(["\n", "\n", FR, "\n", "\n", "\n", "1", ". ", EN])
+def test_the_verdict_does_not_depend_on_how_the_text_arrives(pieces: list[str]) -> None:
+    whole = outcome(gate(), ["".join(pieces)])
+    released, stopped = outcome(gate(), pieces)
+    assert stopped == whole[1]
+    assert "".join(pieces).startswith(released)
+    assert stopped or released == whole[0] == "".join(pieces)
+
+
+@given(TEXT.flatmap(cut))
+def test_at_every_moment_what_left_and_what_is_held_is_what_came(pieces: list[str]) -> None:
+    guarded, came, left = gate(), "", ""
+    try:
+        for piece in pieces:
+            came += piece
+            left += guarded.feed(piece)
+            assert came.startswith(left)
+            assert len(came) - len(left) <= 2 * HOLD
+        assert left + guarded.finish() == came
+    except Drift:
+        assert came.startswith(left)
+
+
+@given(TEXT.flatmap(cut))
+def test_no_foreign_sentence_leaves_in_enforce(pieces: list[str]) -> None:
+    released, _ = outcome(gate(), pieces)
+    quoted = released.count("«")
+    assert quoted or EN not in released
+
+
+@given(TEXT.flatmap(cut))
+def test_annotate_changes_nothing_and_delays_nothing(pieces: list[str]) -> None:
+    guarded = gate(enforce=False)
+    assert [*map(guarded.feed, pieces), guarded.finish()] == [*pieces, ""]
+
+
+def test_a_sentence_leaves_when_it_is_whole_and_not_before() -> None:
+    guarded = gate()
+    assert [guarded.feed(piece) for piece in (FR[:20], FR[20:], " Vous")] == ["", "", FR]
+    assert guarded.feed(" recevrez") == ""
+    assert guarded.finish() == " Vous recevrez"
+
+
+def test_short_sentences_wait_until_there_is_enough_to_judge() -> None:
+    guarded = gate()
+    assert guarded.feed("Oui. Bien sûr. ") == ""
+    assert guarded.feed(FR + " ") == "Oui. Bien sûr. " + FR
+    assert outcome(gate(), ["Yes. Sure. Of course. I can. Wait. "]) == ("", "language")
+
+
+def test_a_foreign_sentence_after_french_ones_stops_the_rest_and_keeps_what_left() -> None:
+    assert outcome(gate(), [FR + " ", FR_2 + " ", EN + " ", FR]) == (f"{FR} {FR_2}", "language")
+
+
+@pytest.mark.parametrize("text", ["Oui.", "Yes.", "42", "", "```\ncode", "D'accord, à demain"])
+def test_too_little_prose_is_let_out_at_the_end_and_called_undecided(text: str) -> None:
+    guarded = gate()
+    assert outcome(guarded, list(text)) == (text, "")
+    assert guarded.language is not None
+    assert guarded.language.verdict is Verdict.UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("text", "stopped"),
+    [
+        pytest.param(CODE + FR, "", id="code, then French"),
+        pytest.param(CODE + EN, "language", id="code, then English"),
+        pytest.param(f"{FR}\n{CODE}{CODE}{EN}", "language", id="two blocks, then English"),
+        pytest.param(f"```\n{EN}\n\n{EN}\n```\n{FR}", "", id="sentences inside a block"),
+        pytest.param(f"~~~\n```\n{EN}\n~~~\n{FR}", "", id="the other mark does not end a block"),
+        pytest.param(f"````\n```\n{EN}\n```\n````\n{FR}", "", id="a longer mark holds a shorter one"),
+        pytest.param(f"```\n```python\n{EN}\n```\n{FR}", "", id="a mark with a word does not end a block"),
+        pytest.param(f"```print(1)``` {EN}\n{EN}", "language", id="code within a sentence opens no block"),
+        pytest.param(f"{FR} ```\n{EN}", "language", id="a mark in mid-line opens no block"),
+        pytest.param(f"```\n{EN}", "", id="a block that never ends"),
+    ],
+)
+def test_code_is_no_drift_and_hides_none(text: str, stopped: str) -> None:
+    assert outcome(gate(), [text])[1] == stopped
+    assert outcome(gate(), list(text))[1] == stopped
+
+
+@pytest.mark.xfail(strict=True, reason="the state of a quotation does not span sentences")
+def test_a_quotation_of_several_sentences_is_no_drift() -> None:
+    assert outcome(gate(), [f"Le message dit : « {EN} {EN} » et rien d'autre."])[1] == ""
+
+
+def test_no_sentence_is_held_longer_than_the_hold() -> None:
+    guarded, left = gate(), ""
+    for _ in range(40):
+        left += guarded.feed("puis notre équipe reprend le dossier et vous écrit, ")
+    assert len(left) >= 40 * 51 - HOLD
+
+
+def test_a_forbidden_term_stops_a_french_answer() -> None:
+    guarded = gate(terms=("zorglub",))
+    assert outcome(guarded, [FR + " ", "Le Zorg", "lub arrive à grands pas dans la ville. "]) == (FR, "terms")
+    with pytest.raises(ForbiddenTerm):
+        gate(terms=("zorglub",)).feed(f"{FR} zorglub et la suite de la phrase en français. ")
+
+
+def audit(guarded: Gate, text: str, *, blocked_by: str | None = None, repairs: int = 0) -> dict[str, str]:
+    outcome(guarded, [text])
+    return Guards(GuardSettings()).audit([guarded], blocked_by=blocked_by, repairs=repairs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text", "verdicts"),
+    [
+        ({}, FR, {"language": "passed", "terms": "off"}),
+        ({}, "Oui.", {"language": "not_evaluated", "terms": "off"}),
+        ({"language": LanguageGuard(mode="off")}, EN, {"language": "off", "terms": "off"}),
+        ({"language": LanguageGuard(mode="annotate")}, EN, {"language": "flagged", "terms": "off"}),
+        ({"terms": TermsGuard(terms=["zorglub"])}, FR, {"language": "passed", "terms": "passed"}),
+        (
+            {"terms": TermsGuard(mode="annotate", terms=["zorglub"])},
+            FR + " Zorglub.",
+            {"language": "passed", "terms": "flagged"},
+        ),
+        ({"terms": TermsGuard(mode="off", terms=["zorglub"])}, "Zorglub.", {"language": "not_evaluated", "terms": "off"}),
+    ],
+)
+def test_the_audit_says_what_each_guard_decided(settings: dict[str, object], text: str, verdicts: dict[str, str]) -> None:
+    guards = Guards(GuardSettings.model_validate(settings))
+    assert audit(guards.gate(), text) == verdicts
+
+
+def test_the_audit_of_a_repaired_or_blocked_answer_says_so() -> None:
+    assert audit(gate(), FR, repairs=1)["language"] == "modified"
+    assert audit(gate(), FR, blocked_by="language")["language"] == "blocked"
+    assert audit(gate(), FR, blocked_by="terms") == {"language": "passed", "terms": "blocked"}

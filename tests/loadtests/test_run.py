@@ -1,0 +1,127 @@
+"""The figures of a run are those of the moments they are named after; the exit code follows the service levels."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.loadtests.run import ROOT, locust
+from tests.loadtests.script import BETWEEN, FIRST, TAIL, TOKENS, Script, serving
+
+STREAM = (FIRST + (TOKENS - 1) * BETWEEN + TAIL) * 1000
+
+
+def test_each_event_measures_the_moment_it_is_named_after() -> None:
+    script = Script()
+    with serving(script) as host:
+        report = locust(host, "--streamed", "3", "--plain", "1")
+    assert report.code == 0, report.log
+    # The role chunk and a comment come before 300 ms; a reader that waits for a full block would say the whole 700 ms.
+    assert FIRST * 1000 * 0.9 <= report.median("streamed ttft") < STREAM * 0.75
+    assert BETWEEN * 1000 * 0.5 <= report.median("streamed inter_token") < BETWEEN * 1000 * 2.5
+    assert STREAM * 0.95 <= report.median("streamed total") < STREAM * 1.7
+    assert report.median("plain total") < FIRST * 1000
+    streams = report.entries["streamed total"]["num_requests"]
+    assert report.entries["streamed ttft"]["num_requests"] == streams
+    assert report.entries["streamed inter_token"]["num_requests"] == streams * (TOKENS - 1)
+    assert set(report.entries) == {
+        "POST login", "GET models", "streamed ttft", "streamed inter_token", "streamed total", "plain total",
+    }  # fmt: skip
+
+
+def test_users_share_one_login_and_ask_the_first_model_in_french() -> None:
+    script = Script()
+    with serving(script) as host:
+        report = locust(host)
+    assert report.code == 0, report.log
+    assert script.logins == 1
+    assert {request["model"] for request in script.requests} == {"perroquet"}
+    assert all(request["messages"][0]["content"].endswith("?") for request in script.requests)
+
+
+def test_a_token_is_renewed_before_it_expires() -> None:
+    script = Script(expires_in=1)
+    with serving(script) as host:
+        report = locust(host, "--streamed", "0", "--hold", "3", "--pause", "0.1")
+    assert report.code == 0, report.log
+    assert 2 <= script.logins <= 6
+    assert report.entries["plain total"]["num_failures"] == 0
+
+
+@pytest.mark.parametrize(
+    ("ending", "failure"),
+    [
+        ("error", "error event: upstream_lost"),
+        ("cut", "ended without [DONE]"),
+        ("429", "429 slow_down"),
+    ],
+)
+def test_a_failed_exchange_is_counted_under_its_name_and_breaks_the_run(ending: str, failure: str) -> None:
+    with serving(Script(ending=ending)) as host:
+        report = locust(host, "--plain", "0", "--pause", "0.2")
+    total = report.entries["streamed total"]
+    assert total["num_failures"] == total["num_requests"] > 0
+    assert failure in report.log
+    # The login and the lists of models went well; nothing else did.
+    wanted = sum(report.entries[name]["num_requests"] for name in ("POST login", "GET models", "streamed total"))
+    assert f"({total['num_failures']} of {wanted}), allowed are 0.01" in report.log
+    assert report.code == 1
+
+
+def test_a_run_within_its_levels_ends_with_0() -> None:
+    with serving(Script()) as host:
+        report = locust(host, "--plain", "0", "--max-ttft-p95", "2000", "--max-total-p95", "5000")
+    assert report.code == 0, report.log
+    assert "service levels kept over" in report.log
+
+
+def test_each_broken_level_is_told_and_the_run_ends_with_1() -> None:
+    with serving(Script()) as host:
+        report = locust(host, "--max-ttft-p95", "100", "--max-total-p95", "100", "--max-inter-token-p95", "1")
+    assert report.code == 1, report.log
+    for event in ("ttft", "inter_token", "total"):
+        assert f"service level broken: p95 of streamed {event} is" in report.log
+
+
+def test_failures_below_the_allowed_share_do_not_break_the_run() -> None:
+    with serving(Script(ending="429")) as host:
+        report = locust(host, "--max-error-share", "1", "--pause", "0.2")
+    assert report.code == 0, report.log
+
+
+def test_a_refused_login_is_a_failure_with_a_name_and_measures_nothing() -> None:
+    with serving(Script()) as host:
+        report = locust(host, "--pause", "0.2", PASSERELLE_LOAD_PASSWORD="autre chose")
+    assert report.code == 1
+    assert "400 invalid_grant" in report.log
+    assert "nothing was measured" in report.log
+
+
+def test_a_ready_token_needs_no_login() -> None:
+    script = Script()
+    with serving(script) as host:
+        report = locust(
+            host, "--streamed", "0", "--pause", "0.1", PASSERELLE_LOAD_TOKEN="jeton", PASSERELLE_LOAD_USER=""
+        )
+    assert report.code == 0, report.log
+    assert script.logins == 0
+
+
+def test_without_credentials_the_run_ends_in_one_sentence() -> None:
+    report = locust("http://127.0.0.1:9", PASSERELLE_LOAD_USER="", PASSERELLE_LOAD_PASSWORD="")
+    assert report.code == 1
+    assert report.log.splitlines()[-1].startswith("loadtests: set PASSERELLE_LOAD_USER and PASSERELLE_LOAD_PASSWORD")
+
+
+def test_a_server_that_is_not_there_is_a_named_failure() -> None:
+    report = locust("http://127.0.0.1:9", "--pause", "0.2")
+    assert report.code == 1
+    assert "no connection: ConnectionRefusedError" in report.log
+
+
+def test_help_shows_our_options() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "loadtests", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    for option in ("--max-ttft-p95 MS", "--ramp SECONDS", "--streamed WEIGHT", "$PASSERELLE_LOAD_USER"):
+        assert option in shown

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from serving.hardware import Gpu, parse_gpus, read_flags, read_gpus, read_machine, read_memory
+
+MIB = 1 << 20
+
+# Recorded: nvidia-smi --query-gpu=name,memory.total,memory.free,compute_cap --format=csv,noheader,nounits
+H100 = "NVIDIA H100 80GB HBM3, 81559, 81079, 9.0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "gpus"),
+    [
+        (H100, (Gpu("NVIDIA H100 80GB HBM3", 81559 * MIB, 81079 * MIB, (9, 0)),)),
+        (H100 + H100, (Gpu("NVIDIA H100 80GB HBM3", 81559 * MIB, 81079 * MIB, (9, 0)),) * 2),
+        ("Tesla V100-SXM2-16GB, 16160, 15800, 7.0\n", (Gpu("Tesla V100-SXM2-16GB", 16160 * MIB, 15800 * MIB, (7, 0)),)),
+        ("", ()),
+        ("NVIDIA GB10, [N/A], [N/A], 12.1\n", ()),
+        ("No devices were found\n", ()),
+    ],
+)
+def test_nvidia_smi_is_read_as_it_writes(text: str, gpus: tuple[Gpu, ...]) -> None:
+    assert parse_gpus(text) == gpus
+
+
+def test_a_driver_that_fails_means_no_gpu(tmp_path: Path) -> None:
+    broken = tmp_path / "nvidia-smi"
+    broken.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
+    broken.chmod(0o755)
+    assert read_gpus(str(broken)) == ()
+    assert read_gpus(str(tmp_path / "missing")) == ()
+
+
+def test_a_container_limit_is_the_memory_there_is(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:       16384 kB\nMemFree:         1024 kB\nMemAvailable:    8192 kB\n")
+    limit = tmp_path / "memory.max"
+    assert read_memory(meminfo, limit) == (16 * MIB, 8 * MIB)
+    limit.write_text("max\n")
+    assert read_memory(meminfo, limit) == (16 * MIB, 8 * MIB)
+    limit.write_text(f"{4 * MIB}\n")
+    assert read_memory(meminfo, limit) == (4 * MIB, 4 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("text", "flags"),
+    [
+        ("processor : 0\nflags\t\t: fpu avx2 avx512f avx512_bf16\n", {"avx2", "avx512f", "avx512_bf16"}),
+        ("Features : fp asimd bf16\n", {"asimd", "bf16"}),
+        ("", set()),
+    ],
+)
+def test_the_instructions_that_matter_are_read(tmp_path: Path, text: str, flags: set[str]) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(text)
+    assert read_flags(cpuinfo) == flags
+
+
+def test_this_machine_has_a_core_and_memory() -> None:
+    machine = read_machine()
+    assert machine.cores >= 1
+    assert 0 < machine.available <= machine.memory
