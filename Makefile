@@ -2,10 +2,12 @@
 PYTHON ?= python3
 MODEL ?=
 ONCE ?=
+HOST ?= http://127.0.0.1:8000
+LOAD ?=
 PYTEST ?= -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lock clean
+.PHONY: help demo test check format load lock clean
 SHELL := /bin/bash
 
 help: ## this list
@@ -27,10 +29,17 @@ format: .venv/ready ## put the code into the project's format
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-lock: .venv/ready ## write the lock files anew from pyproject.toml and serving/requirements-*.in
-	.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements/uv.in -o requirements/uv.txt
-	.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml -o requirements/gateway.txt
-	.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --extra dev pyproject.toml -o requirements/dev.txt
+load: .venv/ready ## chat under load against HOST, as PASSERELLE_LOAD_USER (LOAD="--users 20 --run-time 1m": options)
+	.venv/bin/python -m loadtests --headless --only-summary --host $(HOST) $(LOAD)
+
+LOCK = .venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header
+lock: .venv/ready ## write the lock files anew from pyproject.toml, requirements/ and serving/requirements-*.in
+	$(LOCK) requirements/uv.in -o requirements/uv.txt
+	$(LOCK) pyproject.toml -o requirements/gateway.txt
+	$(LOCK) pyproject.toml --extra dev -o requirements/dev.txt
+	$(LOCK) serving/requirements-cpu.in --overrides serving/overrides-cpu.txt -o serving/requirements-cpu.txt
+	$(LOCK) serving/requirements-cuda.in --overrides serving/overrides-cuda.txt -o serving/requirements-cuda.txt
+	awk '/^setuptools==/{f=1} f{print} f&&!/\\$$/{exit}' requirements/dev.txt > deploy/build.txt
 
 clean: ## remove both environments and the state of the demo
 	rm -rf .venv .venv-vllm .passerelle

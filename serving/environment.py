@@ -49,7 +49,8 @@ def find_python(
 def built_for(python: Path) -> str | None:
     """`cpu` or `cuda`, as install.py wrote it into the environment's `ready`; None for an environment of another making."""
     ready = python.parent.parent / "ready"
-    return (ready.read_text().split() or [None])[0] if ready.is_file() else None
+    device = ready.read_text().partition(" ")[0] if ready.is_file() else ""
+    return device if device in {"cpu", "cuda"} else None
 
 
 def _executable(setting: str) -> Path:

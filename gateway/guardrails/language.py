@@ -74,8 +74,9 @@ class Detector:
 
 
 def _latin(text: str) -> bool:
-    # The letters of French end with the block "Latin Extended Additional", U+1EFF.
-    return sum(character.isalpha() and character <= "\u1eff" for character in text) * 2 > letters(text)
+    # The blocks up to "Latin Extended-B", and "Latin Extended Additional".
+    latin = sum(character.isalpha() and (character <= "\u024f" or "\u1e00" <= character <= "\u1eff") for character in text)
+    return latin * 2 > letters(text)
 
 
 def _windows(text: str) -> list[str]:

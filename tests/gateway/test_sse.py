@@ -8,7 +8,8 @@ from tests.gateway.cutting import cut
 
 LINE_ENDS = ("\n", "\r\n", "\r")
 PROSE = st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters="\r\n") | st.sampled_from("é€🙂 :\u2028\x85"), max_size=20
+    st.characters(exclude_categories=["Cs"], exclude_characters="\r\n") | st.sampled_from("é€🙂 :\u2028\x85"),
+    max_size=20,
 )
 
 
@@ -30,7 +31,9 @@ def streams(draw: st.DrawFn) -> tuple[list[bytes], list[bytes]]:
             # A space after the colon is swallowed, so one that belongs to the data needs another in front of it.
             spaced = line.startswith(" ") or draw(st.booleans())
             lines.append(f"data:{' ' if spaced else ''}{line}")
-            lines += draw(st.lists(st.sampled_from([": a comment", "id: 7", "retry: 10", "event: message"]), max_size=2))
+            lines += draw(
+                st.lists(st.sampled_from([": a comment", "id: 7", "retry: 10", "event: message"]), max_size=2)
+            )
         lines.append("")
         if "\n".join(data):
             events.append("\n".join(data))

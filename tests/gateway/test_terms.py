@@ -93,7 +93,24 @@ def test_a_term_is_not_found_inside_another_word(text: str) -> None:
 
 TEXT = st.lists(
     st.sampled_from(
-        ["arme", "ARME", "al", "mot", "interdit", "été", "e\u0301", "a", "\u0302", "\u0323", "c", "+", "ß", "ss", "stra", "e"]
+        [
+            "arme",
+            "ARME",
+            "al",
+            "mot",
+            "interdit",
+            "été",
+            "e\u0301",
+            "a",
+            "\u0302",
+            "\u0323",
+            "c",
+            "+",
+            "ß",
+            "ss",
+            "stra",
+            "e",
+        ]
         + [" ", "  ", "\n", "_", "'", "1", *INVISIBLE]
     ),
     max_size=10,

@@ -1,0 +1,127 @@
+"""The commands as an operator types them: real processes, real signals."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.cli import main
+from tests.house import MODEL
+from tests.upstream import Upstream, says, upstream
+from tests.vllm_server import free_port
+
+CONFIG = """
+[server]
+port = {port}
+shutdown_seconds = 5
+[state]
+directory = "{folder}"
+[targets.local]
+kind = "vllm"
+urls = ["{url}"]
+model = "falcon"
+[models."{model}"]
+targets = ["local"]
+"""
+
+
+def passerelle(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gateway.cli", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+@contextmanager
+def running(config: Path, port: int) -> Iterator[subprocess.Popen[str]]:
+    """The gateway as its own process, ready."""
+    command = [sys.executable, "-m", "gateway.cli", "gateway", "--config", str(config)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            assert any("Uvicorn running" in line for line in process.stderr)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=5) as answer:
+                assert answer.status == 200
+            yield process
+        finally:
+            process.kill()
+
+
+def configured(folder: Path, fake: Upstream) -> tuple[Path, int]:
+    port = free_port()
+    config = folder / "passerelle.toml"
+    config.write_text(CONFIG.format(port=port, folder=folder, url=fake.url, model=MODEL))
+    return config, port
+
+
+async def test_an_operator_checks_adds_a_user_starts_and_chats(tmp_path: Path) -> None:
+    async with upstream() as fake:
+        fake.answers(says("Votre avis est suivi ", "depuis votre espace personnel."))
+        config, port = configured(tmp_path, fake)
+        check = await asyncio.to_thread(passerelle, "config", "check", str(config))
+        assert (check.returncode, check.stdout) == (0, f"{MODEL}: local (1 replica(s))\n")
+        added = await asyncio.to_thread(passerelle, "users", "add", "alice", "--generate", "--config", str(config))
+        assert added.returncode == 0, added.stderr
+        chatted = await asyncio.to_thread(chat, config, port, added.stdout.strip())
+    assert chatted == "Votre avis est suivi depuis votre espace personnel.\n"
+
+
+def chat(config: Path, port: int, password: str) -> str:
+    from gateway.commands.login import token
+
+    url = f"http://127.0.0.1:{port}"
+    with running(config, port):
+        answer = passerelle(
+            "chat", "--base-url", url, "Où en est mon avis ?", PASSERELLE_TOKEN=token(url, "alice", password)
+        )
+        refused = passerelle("chat", "--base-url", url, "Où ?", PASSERELLE_TOKEN="wrong")
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    return answer.stdout
+
+
+async def test_sigterm_ends_the_gateway_in_order_and_frees_its_port(tmp_path: Path) -> None:
+    async with upstream() as fake:
+        config, port = configured(tmp_path, fake)
+        await asyncio.to_thread(stopped, config, port)
+
+
+def stopped(config: Path, port: int) -> None:
+    with running(config, port) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=15) in (0, -signal.SIGTERM)  # uvicorn raises the signal again once it has shut down
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[server]\nport = 'x'", "server.port holds 'x'"),
+        ("[server]\nprot = 1", "server.prot is not a setting"),
+        ("", "models is empty"),
+        ("[models.m]\ntargets = ['none']", "models.m.targets holds 'none'"),
+    ],
+)
+def test_a_bad_configuration_stops_the_start_with_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "bad.toml").write_text(text)
+    failed = passerelle("gateway", "--config", str(tmp_path / "bad.toml"))
+    assert failed.returncode == 1
+    assert sentence in failed.stderr
+    assert failed.stderr.count("\n") == 1
+
+
+def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "examples:" in capsys.readouterr().out
