@@ -46,9 +46,7 @@ class Choice:
             text = delta.get(field)
             if not text:
                 continue
-            released = self._gate(field).feed(text)
-            if released:
-                out.append(self._text(field, released))
+            out.extend(self._text(field, self._gate(field).feed(text)))
         rest = {key: value for key, value in delta.items() if key not in _WITHHELD and value is not None}
         if rest:
             out.extend(self._flush())
@@ -76,19 +74,21 @@ class Choice:
         return self._gates[field]
 
     def _flush(self) -> list[dict[str, Any]]:
-        return [self._text(field, rest) for field, gate in self._gates.items() if (rest := gate.finish())]
+        return [entry for field, gate in self._gates.items() for entry in self._text(field, gate.finish())]
 
-    def _text(self, field: str, released: str) -> dict[str, Any]:
+    def _text(self, field: str, released: str) -> list[dict[str, Any]]:
         self._delivered += len(released)
         if self._strip:
             released = released.lstrip()
             self._strip = not released
+        if not released:
+            return []
         entry: dict[str, Any] = {"delta": self._with_role({field: released})}
         due = [logprobs for end, logprobs in self._logprobs if end <= self._delivered]
         if due:
             del self._logprobs[: len(due)]
             entry["logprobs"] = _joined(due)
-        return entry
+        return [entry]
 
     def _with_role(self, delta: dict[str, Any]) -> dict[str, Any]:
         # The role comes once, with the first thing that leaves: nothing may leave before it is checked.

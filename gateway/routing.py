@@ -92,10 +92,13 @@ class Catalogue:
                 continue
             pools[name] = Pool(name, target, [Replica(str(url).rstrip("/")) for url in target.urls])
         self.pools = pools
-        self._models = {
-            name: tuple(pools[target] for target in model.targets if target in pools)
-            for name, model in settings.models.items()
-        }
+        self._models: dict[str, tuple[Pool, ...]] = {}
+        for name, model in settings.models.items():
+            usable = tuple(pools[target] for target in model.targets if target in pools)
+            if usable:
+                self._models[name] = usable
+            else:
+                log.warning("model_left_out", model=name, reason="none of its targets can be used")
         self._owners = {name: model.owned_by for name, model in settings.models.items()}
 
     def names(self) -> list[str]:

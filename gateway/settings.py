@@ -61,7 +61,6 @@ class Auth(Part):
     audience: str = "passerelle"
     token_seconds: Annotated[int, Field(ge=1, le=86_400)] = 900
     login_per_minute: Annotated[int, Field(ge=0, le=100_000)] = 10
-    minimum_password_length: Annotated[int, Field(ge=8, le=256)] = 12
     signing_keys: Path | None = None
 
 

@@ -53,7 +53,7 @@ def test_the_plan_follows_the_machine(
 @pytest.mark.parametrize(
     ("machine", "model", "options", "sentence"),
     [
-        (Machine(2, 4 * GIB, 3 * GIB), "gemma-3-270m", Options(), r"4\.5 GiB of memory are needed .*3\.0 GiB are free"),
+        (Machine(2, 4 * GIB, 3 * GIB), "gemma-3-270m", Options(), r"5\.0 GiB of memory are needed .*3\.0 GiB are free"),
         (CPU, "falcon-40b-instruct", Options(), r"choose a smaller --model"),
         (gpus(H100), "falcon-40b-instruct", Options(), r"weights need 76\.9 GiB .*use larger or more GPUs"),
         (gpus(V100, V100), "falcon-7b-instruct", Options(), r"71 heads can be split over 1 of them"),
