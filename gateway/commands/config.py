@@ -16,7 +16,12 @@ _EXAMPLE = """example:
 
 def add_command(commands: Subparsers) -> None:
     """Register the command."""
-    command = commands.add_parser("config", help="check a configuration")
+    command = commands.add_parser(
+        "config",
+        help="check a configuration",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     actions = command.add_subparsers(title="actions", required=True, metavar="ACTION")
     check = actions.add_parser(
         "check",

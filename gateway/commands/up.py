@@ -18,8 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gateway.settings import BadSettings
-
 if TYPE_CHECKING:
     from gateway.commands.typing import Subparsers
     from gateway.settings import Settings
@@ -150,6 +148,8 @@ def _gateway(plan: Plan, port: int, folder: Path) -> Iterator[subprocess.Popen[b
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    from gateway.settings import BadSettings
+
     deadline = time.monotonic() + _START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:

@@ -77,7 +77,9 @@ class Detector:
 
 def _latin(text: str) -> bool:
     # The blocks up to "Latin Extended-B", and "Latin Extended Additional".
-    latin = sum(character.isalpha() and (character <= "\u024f" or "\u1e00" <= character <= "\u1eff") for character in text)
+    latin = sum(
+        character.isalpha() and (character <= "\u024f" or "\u1e00" <= character <= "\u1eff") for character in text
+    )
     return latin * 2 > letters(text)
 
 

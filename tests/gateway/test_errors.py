@@ -53,7 +53,10 @@ async def test_an_error_in_a_stream_is_one_event_that_the_official_client_raises
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
         await send({"type": "http.response.body", "body": errors.event(errors.UpstreamFailed("Coupé.\nFin."))})
 
-    async with serve(app, lifespan="off") as url, openai.AsyncOpenAI(base_url=url, api_key="k", max_retries=0) as client:
+    async with (
+        serve(app, lifespan="off") as url,
+        openai.AsyncOpenAI(base_url=url, api_key="k", max_retries=0) as client,
+    ):
         stream = await client.chat.completions.create(model="m", messages=[], stream=True)
         with pytest.raises(openai.APIError, match=r"Coupé\.\nFin\.") as caught:
             await anext(stream)

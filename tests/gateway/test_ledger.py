@@ -24,7 +24,14 @@ def attempt(outcome: Outcome, tokens: int, *, target: str = "local", reason: str
 
 
 def exchange(state: State, *attempts: Attempt, status: int = 200, **fields: Any) -> Exchange:
-    ended: dict[str, Any] = {"model": "m", "first_text": 100.5, "ended": 102.25, "error": None, "id": "e" * 32, **fields}
+    ended: dict[str, Any] = {
+        "model": "m",
+        "first_text": 100.5,
+        "ended": 102.25,
+        "error": None,
+        "id": "e" * 32,
+        **fields,
+    }
     return Exchange(
         request_id="req", started=100.0, tenant="acme", subject="alice", state=state, status=status,
         attempts=list(attempts), **ended,

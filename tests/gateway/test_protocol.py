@@ -107,9 +107,7 @@ def test_the_words_of_a_message_are_its_text_parts() -> None:
     assert list(request(messages=messages).texts()) == ["un\ndeux", "", USER["content"]]
 
 
-@pytest.mark.parametrize(
-    ("fields", "bound"), [({}, None), ({"max_tokens": 3}, 3), ({"max_completion_tokens": 4}, 4)]
-)
+@pytest.mark.parametrize(("fields", "bound"), [({}, None), ({"max_tokens": 3}, 3), ({"max_completion_tokens": 4}, 4)])
 def test_both_names_of_the_bound_mean_the_same(fields: dict[str, Any], bound: int | None) -> None:
     assert request(**fields).max_tokens == bound
 

@@ -91,15 +91,24 @@ def test_without_file_and_environment_the_defaults_hold() -> None:
         ("[limits]\nrequests_per_minute = -1", "limits.requests_per_minute holds -1, but input should be greater"),
         ("[times]\nidle = 0", "times.idle holds 0, but input should be greater than 0."),
         ("[times]\ntotal = 1e9", "times.total holds 1000000000.0, but input should be less than"),
-        ("[guards.language]\nmode = 'on'", "guards.language.mode holds 'on', but input should be 'enforce', 'annotate'"),
-        ("[guards.language]\nmargin = 2", "guards.language.margin holds 2, but input should be less than or equal to 1."),
+        (
+            "[guards.language]\nmode = 'on'",
+            "guards.language.mode holds 'on', but input should be 'enforce', 'annotate'",
+        ),
+        (
+            "[guards.language]\nmargin = 2",
+            "guards.language.margin holds 2, but input should be less than or equal to 1.",
+        ),
         ("[guards.language]\nhold_characters = 5", "guards.language.hold_characters holds 5, but input should be"),
         ("[guards.terms]\nterms = ['']", "guards.terms.terms.0 holds '', but string should have at least 1 character."),
         ("[targets.a]\nkind = 'tgi'", "targets.a.kind holds 'tgi', but input should be 'vllm' or 'openai'."),
         ("[targets.a]\nkind = 'vllm'\nmodel = 'm'", "targets.a.urls is missing (see passerelle.example.toml)."),
         ("[targets.a]\nkind = 'vllm'\nurls = []\nmodel = 'm'", "targets.a.urls holds a value, but list should have"),
         ("[models.m]\ntargets = []", "models.m.targets holds a value, but list should have at least 1 item"),
-        ("[models.m]\ntargets = ['x']", "models.m.targets holds 'x', which is no target (allowed: none is configured)."),
+        (
+            "[models.m]\ntargets = ['x']",
+            "models.m.targets holds 'x', which is no target (allowed: none is configured).",
+        ),
     ],
 )
 def test_a_wrong_value_is_told_in_one_sentence_with_key_value_and_what_is_allowed(
@@ -145,7 +154,9 @@ def test_a_secret_does_not_show_when_settings_are_printed(tmp_path: Path) -> Non
     assert settings.state.database() == f"postgresql://u:{SECRET}@h/d"
 
 
-def test_the_environment_wins_over_the_file_and_leaves_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_wins_over_the_file_and_leaves_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = written(tmp_path, "[server]\nport = 1\nworkers = 2\n[guards.language]\nmode = 'off'")
     monkeypatch.setenv("PASSERELLE_SERVER__PORT", "3")
     monkeypatch.setenv("PASSERELLE_GUARDS__TERMS__TERMS", '["zorglub"]')

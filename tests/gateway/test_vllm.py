@@ -43,7 +43,13 @@ def served_by(server: ModelServer, *, language: str) -> dict[str, Any]:
 
 async def both(home: House, server: ModelServer, **fields: Any) -> tuple[str, str]:
     """One question asked greedily, streamed and plain: the two texts."""
-    ask: dict[str, Any] = {"model": server.served_name, "messages": QUESTION, "temperature": 0, "max_tokens": 12, **fields}
+    ask: dict[str, Any] = {
+        "model": server.served_name,
+        "messages": QUESTION,
+        "temperature": 0,
+        "max_tokens": 12,
+        **fields,
+    }
     client = home.client()
     plain = await client.chat.completions.create(**ask)
     stream = await client.chat.completions.create(**ask, stream=True, stream_options={"include_usage": True})
