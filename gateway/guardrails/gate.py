@@ -113,8 +113,12 @@ class LanguageStage:
         return True
 
 
-# Stands for "a word is under way" in front of text: counts as part of a word, and no term contains it alone.
+# Stands for "a word is under way" before or after text: counts as part of a word, and no term contains it alone.
 _IN_WORD = "\u0300"
+
+
+def _edge(neighbour: str) -> str:
+    return _IN_WORD if neighbour and in_word(neighbour) else ""
 
 
 class TermsStage:
@@ -141,12 +145,12 @@ class TermsStage:
 
     def _release(self, cut: int) -> str:
         released, self._text = self._text[:cut], self._text[cut:]
-        if self._terms.found(self._context + released):
+        if self._terms.found(self._context + released + _edge(fold(self._text)[:1])):
             self.found += 1
             if self._enforce:
                 raise ForbiddenTerm
         if visible := fold(released):
-            self._context = _IN_WORD if in_word(visible[-1]) else ""
+            self._context = _edge(visible[-1])
         return released
 
 

@@ -108,7 +108,13 @@ def test_tool_calls_pass_whole_and_follow_the_text_before_them() -> None:
 
     first = {"tool_calls": [{"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": ""}}]}
     other = {"tool_calls": [{"index": 1, "id": "c2", "type": "function", "function": {"name": "g", "arguments": "{}"}}]}
-    deltas = [{"content": "Je cherche."}, first, call(arguments='{"a"'), call(arguments=": 1}"), other]
+    deltas: list[dict[str, Any]] = [
+        {"content": "Je cherche."},
+        first,
+        call(arguments='{"a"'),
+        call(arguments=": 1}"),
+        other,
+    ]
     made = answer(GUARDED)
     whole = collected(made, *map(part, deltas), part({}, finish="tool_calls"))
     message = whole["choices"][0]["message"]

@@ -93,9 +93,12 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
 async def ask(app: ASGIApp, headers: dict[str, str], metrics: Metrics | None = None) -> tuple[str | None, str]:
     """The request id in the answer's header, and the one the application saw."""
     telemetry = Telemetry(app, metrics or Metrics(frozenset()))
-    async with serve(telemetry, lifespan="off") as url, aiohttp.ClientSession() as session:
-        async with session.get(f"{url}/v1/x?secret=1", headers=headers) as answer:
-            return answer.headers.get("x-request-id"), await answer.text()
+    async with (
+        serve(telemetry, lifespan="off") as url,
+        aiohttp.ClientSession() as session,
+        session.get(f"{url}/v1/x?secret=1", headers=headers) as answer,
+    ):
+        return answer.headers.get("x-request-id"), await answer.text()
 
 
 @pytest.mark.parametrize("given", ["abc", "a.b:c_d-9", "x" * 128])
