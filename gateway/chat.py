@@ -191,6 +191,9 @@ class Run:
             if self._exchange.state is State.QUEUED:
                 attempt.outcome = Outcome.FAILED
             raise
+        except GatewayError as refusal:  # the request itself is at fault
+            attempt.outcome, attempt.reason = Outcome.FAILED, refusal.code or "refused"
+            raise
         finally:
             attempt.count(answer.usage, prompt_estimate=_estimate(request), deltas=answer.deltas)
 

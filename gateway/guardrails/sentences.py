@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import re
 
-_END = re.compile(r"\n|[.!?…]+(?:[\s\u00a0\u202f]?»|[\"”’')\]*_])*(?=\s)")
-_CLOSING = re.compile(r"\s(?:»[\s»\"”’')\]*_]*)?\Z")
+_CLOSERS = r"[»\"”’')\]*_]*"
+_END = re.compile(rf"\n|[.!?…]+{_CLOSERS}(?=\s)")
+# "… ? »": after a space, the guillemet that closes what the sentence opened still belongs to it, and may be on its way.
+_GUILLEMET = re.compile(rf"[^\S\n]»{_CLOSERS}(?=\s)")
+_GUILLEMET_TO_COME = re.compile(rf"[^\S\n](?:»{_CLOSERS})?\Z")
 _WORD_BEFORE = re.compile(r"(?:^|[\s(«\"'’])([^\s(«\"'’]+)$")
 
 # Common French abbreviations that take a full stop (Lexique des règles typographiques, "Abréviations").
@@ -26,20 +29,20 @@ def end(text: str, start: int, limit: int) -> int | None:
     held back is bounded.
     """
     for match in _END.finditer(text, start):
-        if match.end() - start > limit or _may_close(text, start, match.end()):
+        stop = match.end()
+        if match.group() != "\n" and text.rfind("«", start, stop) > text.rfind("»", start, stop):
+            if _GUILLEMET_TO_COME.match(text, stop):
+                break
+            guillemet = _GUILLEMET.match(text, stop)
+            stop = guillemet.end() if guillemet else stop
+        if stop - start > limit:
             break
-        if match.group().startswith("\n") or not _belongs_to_word(text, start, match.start()):
-            return match.end()
+        if match.group() == "\n" or not _belongs_to_word(text, start, match.start()):
+            return stop
     if len(text) - start <= limit:
         return None
     space = max(text.rfind(" ", start, start + limit), text.rfind("\n", start, start + limit))
     return space + 1 if space > start else start + limit
-
-
-def _may_close(text: str, start: int, stop: int) -> bool:
-    # "… ? »": the guillemet after the space still belongs to the sentence, and may be on its way.
-    opened = text.rfind("«", start, stop) > text.rfind("»", start, stop)
-    return opened and _CLOSING.match(text, stop) is not None
 
 
 def _belongs_to_word(text: str, start: int, stop: int) -> bool:

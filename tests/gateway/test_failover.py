@@ -173,6 +173,8 @@ async def test_a_refusal_of_the_caller_s_making_comes_straight_back(
     with pytest.raises(openai.BadRequestError) as refused:
         await plain_home.client().chat.completions.create(model=MODEL, messages=QUESTION, stream=True)
     assert refused.value.code == code
+    rows = await plain_home.ledger(refused.value.response.headers["x-request-id"])
+    assert [(row["kind"], row["prompt_tokens"]) for row in rows] == [("fallback", 0), ("release", 0)]
     assert len(plain_home.local.asked) == 1
     assert plain_home.outside.asked == []
 
