@@ -5,9 +5,12 @@ ONCE ?=
 HOST ?= http://127.0.0.1:8000
 LOAD ?=
 PYTEST ?= -q
+CASES ?=
+RUNNER ?= ../shared/conformance/run_cases.py
+FAKE ?= ../shared/conformance/fake_upstream.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format load lock clean
+.PHONY: help demo test conformance check format load lock clean
 SHELL := /bin/bash
 
 help: ## this list
@@ -18,6 +21,10 @@ demo: .venv/ready .venv-vllm/ready ## start everything, ask one French question,
 
 test: .venv/ready .venv-vllm/ready ## the whole suite, real vLLM on the CPU included (about 5 minutes)
 	.venv/bin/python -m pytest $(PYTEST)
+
+conformance: .venv/ready ## play CASES=file.jsonl against the gateway (RUNNER=, FAKE=: the programs that play cases and model servers)
+	@test -n "$(CASES)" || { echo "passerelle: name the cases: make conformance CASES=cases.jsonl" >&2; exit 2; }
+	.venv/bin/python -m tests.conformance --cases $(CASES) --runner $(RUNNER) --fake $(FAKE)
 
 check: .venv/ready ## format, lint, types, architecture
 	.venv/bin/ruff format --check .

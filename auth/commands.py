@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # a class, but generic for type checkers alone
 
 DatabaseUrl = Callable[[argparse.Namespace], str]
+Minimum = Callable[[argparse.Namespace], int]
 Action = Callable[["UserStore", argparse.Namespace, int], Awaitable[None]]
 
 _EXAMPLE = """example:
@@ -32,9 +33,9 @@ _EXAMPLE = """example:
 
 
 def add_commands(
-    subparsers: "Subparsers", database_url: DatabaseUrl, minimum: int = password_rule.MIN_CHARACTERS
+    subparsers: "Subparsers", database_url: DatabaseUrl, minimum: Minimum = lambda _args: password_rule.MIN_CHARACTERS
 ) -> None:
-    """Register `users`; each command sets `func(args) -> int`. `minimum` is the shortest password, in characters."""
+    """Register `users`; each command sets `func(args) -> int`. `minimum` gives the shortest password, in characters."""
     parser = subparsers.add_parser(
         "users", help="the people who may log in", epilog=_EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -67,9 +68,9 @@ def _add_password_options(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--generate", action="store_true", help="make a password and print it once, alone on stdout")
 
 
-def _run(action: Action, database_url: DatabaseUrl, minimum: int, args: argparse.Namespace) -> int:
+def _run(action: Action, database_url: DatabaseUrl, minimum: Minimum, args: argparse.Namespace) -> int:
     try:
-        asyncio.run(_with_store(action, database_url(args), minimum, args))
+        asyncio.run(_with_store(action, database_url(args), minimum(args), args))
     except AuthError as error:
         print(error, file=sys.stderr)
         return 1

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass
 
 import structlog
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from redis.asyncio import Redis
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,10 +22,10 @@ from auth.errors import AuthError
 from auth.login import Login
 from auth.passwords import Passwords
 from auth.routes import router as auth_router
-from auth.signing import KeySet, keys_from_folder
+from auth.signing import keys_from_folder
 from auth.store import UserStore
 from auth.tokens import Tokens
-from gateway import errors, routes
+from gateway import admin, errors, routes
 from gateway.access import Access
 from gateway.chat import Chat
 from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound, Renderable
@@ -69,9 +69,11 @@ def create_app(settings: Settings) -> FastAPI:
     chat = Chat(settings, catalogue, parts.upstream, Guards(settings.guards), limits, parts.ledger, metrics.observe)
 
     app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None)
-    app.include_router(routes.v1(chat, Access(tokens)))
+    passwords, access = Passwords(), Access(tokens)
+    app.include_router(routes.v1(chat, access))
     app.include_router(routes.probes(Health(engine, catalogue, parts.upstream), metrics))
-    app.include_router(_auth(settings, users, tokens, keys))
+    app.include_router(auth_router(Login(users, passwords), tokens, keys, _login_rate(settings)))
+    app.include_router(admin.router(access, users, passwords, settings.auth.minimum_password_length))
     for exception in (GatewayError, AuthError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(exception, _rendered)
     app.add_middleware(Telemetry, metrics=metrics)
@@ -84,9 +86,9 @@ def from_environment() -> FastAPI:
     return create_app(load())
 
 
-def _auth(settings: Settings, users: UserStore, tokens: Tokens, keys: KeySet) -> APIRouter:
+def _login_rate(settings: Settings) -> str | None:
     rate = settings.auth.login_per_minute
-    return auth_router(Login(users, Passwords()), tokens, keys, f"{rate}/minute" if rate else None)
+    return f"{rate}/minute" if rate else None
 
 
 def _lifespan(parts: Parts) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

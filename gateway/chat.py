@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -17,10 +18,10 @@ from auth import Principal
 from auth.errors import AuthError
 from auth.principal import CHAT
 from gateway import ask as asking
-from gateway import collect, errors, protocol, sse
+from gateway import collect, errors, payload, protocol, sse
 from gateway.answer import Answer
 from gateway.disconnect import ClientClosed, unless_disconnected
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, ServerStopping
 from gateway.exchange import Attempt, Exchange, Outcome, State
 from gateway.guardrails.gate import Drift, Violation
 from gateway.guardrails.guards import Guards
@@ -63,15 +64,18 @@ class Chat:
         try:
             principal.require(CHAT)
             await run.limit()
-            request = protocol.parse(await _body(http, self.settings), max_choices=self.settings.limits.max_choices)
+            raw = await payload.read(http, self.settings.server.body_limit_bytes)
+            request = protocol.parse(raw, max_choices=self.settings.limits.max_choices)
             run.admit(request)
             await unless_disconnected(http.receive, run.deliver(request))
         except (ClientClosed, ClientDisconnect):
             run.ended(State.CLIENT_CLOSED, status=exchange.status or 499)
         except (GatewayError, AuthError) as error:
-            run.ended(State.FAILED if exchange.attempts else State.REFUSED, status=error.status, error=error.code)
-            error.headers = {**run.headers(), **error.headers}
-            raise
+            await run.fail(error)
+        except asyncio.CancelledError:
+            if exchange.ended is not None:
+                raise
+            await run.fail(ServerStopping())  # nobody but the server cancels, when the time for open requests is over
         finally:
             run.ended(State.FAILED, status=exchange.status or 500, error="internal_error")
 
@@ -117,6 +121,16 @@ class Run:
             else:
                 await self._plain([chunk async for chunk in chunks])
 
+    async def fail(self, error: GatewayError | AuthError) -> None:
+        """End by an error: raised to be rendered, or, once a stream has begun, in it. No [DONE], no invented finish_reason."""
+        if self._exchange.status == 200:
+            self.ended(State.TRUNCATED, status=200, error=error.code)
+            await self._write(errors.event(error), more=False)
+            return
+        self.ended(State.FAILED if self._exchange.attempts else State.REFUSED, status=error.status, error=error.code)
+        error.headers = {**self.headers(), **error.headers}
+        raise error
+
     async def _stream(self, request: ChatRequest, chunks: AsyncGenerator[Chunk]) -> None:
         first = await anext(chunks)
         await self._start(_EVENT_STREAM)
@@ -125,9 +139,7 @@ class Run:
             async for chunk in chunks:
                 await self._write(sse.event(orjson.dumps(chunk)))
         except Failure as failure:
-            # After the first text an error travels in the stream: no [DONE], no invented finish_reason.
-            self.ended(State.TRUNCATED, status=200, error=failure.error.code)
-            await self._write(errors.event(failure.error), more=False)
+            await self.fail(failure.error)
             return
         last = b""
         if request.include_usage and self._answer is not None:
@@ -280,19 +292,6 @@ async def _held(chunks: AsyncGenerator[Chunk]) -> AsyncGenerator[Chunk]:
         whole = [chunk async for chunk in chunks]
     for chunk in whole:
         yield chunk
-
-
-async def _body(http: Request, settings: Settings) -> bytes:
-    limit = settings.server.body_limit_bytes
-    length = http.headers.get("content-length", "")
-    if length.isdigit() and int(length) > limit:
-        raise protocol.too_large(limit)
-    body = bytearray()
-    async for part in http.stream():
-        body += part
-        if len(body) > limit:
-            raise protocol.too_large(limit)
-    return bytes(body)
 
 
 def _estimate(request: ChatRequest) -> int:

@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     up.add_command(commands, add_serving_options)
     add_serving(commands)
     gateway.add_command(commands)
-    add_users(commands, _database_url)
+    add_users(commands, _database_url, _minimum_password_length)
     chat.add_command(commands)
     config.add_command(commands)
     for name in ("users",):
@@ -76,6 +76,12 @@ def _database_url(args: argparse.Namespace) -> str:
     from gateway.settings import load
 
     return load(args.config).state.database()
+
+
+def _minimum_password_length(args: argparse.Namespace) -> int:
+    from gateway.settings import load
+
+    return load(args.config).auth.minimum_password_length
 
 
 def _with_config(command: argparse.ArgumentParser) -> None:

@@ -24,6 +24,7 @@ async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, None])
 
     Raises:
         ClientClosed: the client left first; `work` has been cancelled and has cleaned up.
+        CancelledError: so has it when the caller is cancelled.
     """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(receive))
@@ -37,6 +38,10 @@ async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, None])
         if task.cancelled() or task.exception() is None:
             raise ClientClosed
         await task
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait({task})
+        raise
     finally:
         gone.cancel()
         task.cancel()

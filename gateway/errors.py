@@ -113,6 +113,16 @@ class UpstreamTimeout(GatewayError):
     code: str | None = "upstream_timeout"
 
 
+class ServerStopping(GatewayError):
+    """The gateway has been told to stop, and the time for requests under way is over."""
+
+    status = 503
+    code: str | None = "server_stopping"
+
+    def __init__(self) -> None:
+        super().__init__("The gateway is being restarted: try again.", headers={"retry-after": "5"})
+
+
 class DependencyDown(GatewayError):
     """A part that must answer before the request may go on does not."""
 

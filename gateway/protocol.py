@@ -7,7 +7,7 @@ checked here; the rest is the model server's to judge.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import orjson
@@ -15,6 +15,7 @@ import orjson
 from gateway.errors import InvalidRequest, PayloadTooLarge
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 
 class ContentPart(msgspec.Struct):
@@ -95,12 +96,7 @@ def parse(body: bytes, *, max_choices: int) -> ChatRequest:
         InvalidRequest: no JSON (or nested too deep, or not UTF-8, or half a surrogate pair), or a wrong field.
     """
     raw = decode(body)
-    try:
-        fields = msgspec.convert(raw, Fields)
-    except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        param = path.rstrip("`").removeprefix(".") or None
-        raise InvalidRequest(f"{message}{f' at {param}' if param else ''}.", param=param) from None
+    fields = convert(raw, Fields)
     if fields.n is not None and fields.n > max_choices:
         raise InvalidRequest(f"n is {fields.n}, but at most {max_choices} choices are served.", param="n")
     if fields.max_tokens and fields.max_completion_tokens and fields.max_tokens != fields.max_completion_tokens:
@@ -119,6 +115,16 @@ def decode(body: bytes) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise InvalidRequest("The body must be a JSON object.")
     return raw
+
+
+def convert(raw: dict[str, Any], shape: type[Shape]) -> Shape:
+    """A JSON object as a typed one; raises InvalidRequest that names the field."""
+    try:
+        return msgspec.convert(raw, shape)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        param = path.rstrip("`").removeprefix(".") or None
+        raise InvalidRequest(f"{message}{f' at {param}' if param else ''}.", param=param) from None
 
 
 def too_large(limit: int) -> PayloadTooLarge:

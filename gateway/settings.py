@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from auth.password_rule import MIN_CHARACTERS
+
 Mode = Literal["enforce", "annotate", "off"]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(gt=0)]
@@ -55,12 +57,13 @@ class State(Part):
 
 
 class Auth(Part):
-    """Our own tokens. `login_per_minute` counts per address; 0 switches that limit off."""
+    """Our own users and tokens. `login_per_minute` counts per address; 0 switches that limit off."""
 
     issuer: str = "passerelle"
     audience: str = "passerelle"
     token_seconds: Annotated[int, Field(ge=1, le=86_400)] = 900
     login_per_minute: Annotated[int, Field(ge=0, le=100_000)] = 10
+    minimum_password_length: Annotated[int, Field(ge=8, le=128)] = MIN_CHARACTERS
     signing_keys: Path | None = None
 
 

@@ -170,7 +170,7 @@ class Upstream:
 
 def refusal(status: int, retry_after: str | None, raw: bytes) -> Exception:
     """Who is to blame for an answer of `status`; nothing of the body is passed on but the words about a caller's fault."""
-    message, code = _words(raw)
+    message, code, param = _words(raw)
     if status == 429:
         seconds = retry_after if retry_after and retry_after.isdigit() else "1"
         limited = RateLimited("The model server takes no more requests for now.", headers={"retry-after": seconds})
@@ -181,7 +181,7 @@ def refusal(status: int, retry_after: str | None, raw: bytes) -> Exception:
             return ContextLengthExceeded(message or "The request does not fit the model's context.", param="messages")
         # A model server without a chat template, or without the model, is our fault and not the caller's.
         if status != 404 and "chat template" not in text and message:
-            return InvalidRequest(message)
+            return InvalidRequest(message, param=param)
         return _failed(f"status {status}")
     if status == 503:
         return Failure("status 503", UpstreamUnavailable("No model server is available.", headers=_retry(retry_after)))
@@ -190,16 +190,18 @@ def refusal(status: int, retry_after: str | None, raw: bytes) -> Exception:
     return _failed(f"status {status}")
 
 
-def _words(raw: bytes) -> tuple[str, str | None]:
+def _words(raw: bytes) -> tuple[str, str | None, str | None]:
+    """Message, code and param of an error body, OpenAI's or a flat one."""
     try:
         answer = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return "", None
+        return "", None, None
     error = answer.get("error", answer) if isinstance(answer, dict) else {}
     if not isinstance(error, dict):
-        return str(error)[:500], None
-    code = error.get("code")
-    return str(error.get("message") or "")[:500], code if isinstance(code, str) else None
+        return str(error)[:500], None, None
+    code, param = error.get("code"), error.get("param")
+    message = str(error.get("message") or "")[:500]
+    return message, code if isinstance(code, str) else None, param[:100] if isinstance(param, str) else None
 
 
 def _retry(retry_after: str | None) -> dict[str, str]:

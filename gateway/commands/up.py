@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     port = args.gateway_port or _free_port(settings.server.port)
     args.port = _free_port(args.port)
     folder = settings.state.directory
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     plan = prepare(options_from(args), say)
     say(f"starting vLLM with {plan.served_name} on the {plan.device}: ready in about {plan.expected_seconds} s")
     say(f"its log: {folder / 'model-server.log'}")
@@ -166,6 +166,9 @@ def _watch(model_failed: Callable[[], bool], gateway: subprocess.Popen[bytes]) -
         while not model_failed() and gateway.poll() is None:
             time.sleep(0.5)
     except KeyboardInterrupt:
+        # The same signal often comes twice (make passes it on): a second one must not cut the orderly stop short.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         say("stopping")
         return 0
     say("the model server failed" if model_failed() else f"the gateway ended with exit code {gateway.returncode}")

@@ -14,8 +14,8 @@ from gateway.guardrails import sentences
 from gateway.guardrails.language import Detector, Verdict
 from gateway.guardrails.terms import Terms, fold, in_word
 
-# A line that begins or ends fenced code (CommonMark 0.31, section 4.5).
-_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})([^\n]*)\n")
+# A line that begins or ends fenced code (CommonMark 0.31, section 4.5); a list item or a block quotation may begin with it.
+_FENCE = re.compile(r"[ \t>]*((?:[-*+]|\d{1,9}[.)])[ \t]+)?(`{3,}|~{3,})([^\n]*)\n")
 
 
 class Violation(Exception):
@@ -56,6 +56,7 @@ class LanguageStage:
         self._text = ""
         self._start = 0  # the sentence under way; what lies before it is judged, but too short to decide
         self._fence = ""
+        self._line_head = True
         self.french = 0
         self.foreign = 0
 
@@ -95,17 +96,19 @@ class LanguageStage:
         return released
 
     def _verdict(self, sentence: str, held: str) -> Verdict:
-        # The state of a code fence spans sentences: a line break ends one, so a fence always stands at a head of its own.
-        if (line := _FENCE.fullmatch(sentence)) and self._fenced(*line.groups()):
+        # The state of a code fence spans sentences: a line break ends one, so a line that is a fence is one of its own.
+        line = _FENCE.fullmatch(sentence) if self._line_head else None
+        self._line_head = sentence.endswith("\n")
+        if line and self._fenced(*line.groups()):
             return Verdict.UNDECIDED
         if self._fence:
             return Verdict.UNDECIDED
         verdict = self._detector.judge(sentence)
         return self._detector.judge(held) if verdict is Verdict.UNDECIDED and held != sentence else verdict
 
-    def _fenced(self, mark: str, rest: str) -> bool:
+    def _fenced(self, item: str | None, mark: str, rest: str) -> bool:
         """Whether the line begins or ends code; an opening line with a second back-tick is code within a sentence."""
-        if self._fence and (not mark.startswith(self._fence) or rest.strip()):
+        if self._fence and (item or not mark.startswith(self._fence) or rest.strip()):
             return False
         if not self._fence and mark[0] == "`" and "`" in rest:
             return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
+import unicodedata
 
 import eldc
 
@@ -43,8 +44,19 @@ def prose(text: str) -> str:
 
 
 def letters(text: str) -> int:
-    """How many letters: what the detector has to go by."""
+    """How many letters."""
     return sum(map(str.isalpha, text))
+
+
+def enough(text: str) -> bool:
+    """Whether the detector has enough to go by. Scripts of South and Southeast Asia write vowels as marks, which count."""
+    count = letters(text)
+    return count >= MIN_LETTERS or count + sum(map(_vowel, text)) >= MIN_LETTERS
+
+
+def _vowel(character: str) -> bool:
+    # The blocks from Devanagari to Tai Tham: neither accents on Latin letters nor the selectors that colour emoji.
+    return "\u0900" <= character <= "\u1aaf" and unicodedata.category(character)[0] == "M"
 
 
 class Detector:
@@ -60,13 +72,13 @@ class Detector:
     def judge(self, text: str) -> Verdict:
         """The verdict on a sentence; one foreign window makes a long sentence foreign."""
         clean = prose(text)
-        if letters(clean) < MIN_LETTERS:
+        if not enough(clean):
             return Verdict.UNDECIDED
         verdicts = [self._window(window) for window in _windows(clean)]
         return next((known for known in (Verdict.FOREIGN, Verdict.FRENCH) if known in verdicts), Verdict.UNDECIDED)
 
     def _window(self, text: str) -> Verdict:
-        if letters(text) < MIN_LETTERS:
+        if not enough(text):
             return Verdict.UNDECIDED
         scores = self._eldc.detect_details(text).scores
         if not scores:  # a script the detector does not know is not French either

@@ -8,11 +8,11 @@ from tests.architecture.sources import Module, modules, top
 LAYERS = (
     {"errors"},
     {"protocol", "settings", "exchange", "sse", "journal"},
-    {"guardrails", "upstream", "limits", "ledger", "disconnect", "access", "telemetry"},
+    {"guardrails", "upstream", "limits", "ledger", "disconnect", "access", "telemetry", "payload"},
     {"routing"},
     {"ask", "answer", "collect", "health"},
     {"chat"},
-    {"routes"},
+    {"routes", "admin"},
     {"app"},
     {"commands"},
     {"cli"},
@@ -28,7 +28,9 @@ MAY_IMPORT = {
 }
 STARTS_SERVING = {"gateway.cli", "gateway.commands.up"}
 
-WEB = {f"gateway.{name}" for name in ("app", "chat", "routes", "access", "telemetry", "disconnect")} | {"auth.routes"}
+WEB = {
+    f"gateway.{name}" for name in ("app", "chat", "routes", "admin", "access", "telemetry", "disconnect", "payload")
+} | {"auth.routes"}
 
 
 def wrong_direction(module: Module) -> list[str]:

@@ -161,7 +161,7 @@ async def test_a_failure_after_the_first_text_is_an_error_event_and_nobody_else_
 @pytest.mark.parametrize(
     ("status", "body", "code"),
     [
-        (400, {"error": {"message": "temperature must be at most 2", "code": 400}}, None),
+        (400, {"error": {"message": "temperature must be at most 2", "param": "temperature", "code": 400}}, None),
         (400, {"message": "This model's maximum context length is 2048 tokens"}, "context_length_exceeded"),
         (400, {"error": {"message": "too long", "code": "context_length_exceeded"}}, "context_length_exceeded"),
     ],

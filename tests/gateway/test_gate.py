@@ -133,6 +133,13 @@ def test_too_little_prose_is_let_out_at_the_end_and_called_undecided(text: str) 
         pytest.param(f"````\n```\n{EN}\n```\n````\n{FR}", "", id="a longer mark holds a shorter one"),
         pytest.param(f"```\n```python\n{EN}\n```\n{FR}", "", id="a mark with a word does not end a block"),
         pytest.param(f"```print(1)``` {EN}\n{EN}", "language", id="code within a sentence opens no block"),
+        pytest.param(f"{FR} ```\n{EN}\n{EN}", "language", id="a mark in mid-line opens no block"),
+        pytest.param(f"Oui. ```\n{EN}", "language", id="a mark after a short sentence opens no block"),
+        pytest.param(f"```\nx = 1. ```\n{EN}\n```\n{FR}", "", id="a mark in mid-line ends no block"),
+        pytest.param(f"1. ```\n   {EN}\n   ```\n{FR}", "", id="a block as a list item"),
+        pytest.param(f"- ```\n  x = 1\n  ```\n{EN}", "language", id="a block as a list item, then English"),
+        pytest.param(f"> ```\n> {EN}\n> ```\n{FR}", "", id="a block in a block quotation"),
+        pytest.param(f"```\n- ```\n{EN}\n```\n{FR}", "", id="a list item in a block does not end it"),
         pytest.param(f"```\n{EN}", "", id="a block that never ends"),
     ],
 )
@@ -151,6 +158,13 @@ def test_no_sentence_is_held_longer_than_the_hold() -> None:
     for _ in range(40):
         left += guarded.feed("puis notre équipe reprend le dossier et vous écrit, ")
     assert len(left) >= 40 * 51 - HOLD
+
+
+def test_a_long_list_of_names_is_not_held_to_its_end() -> None:
+    guarded, left = gate(), ""
+    for _ in range(100):
+        left += guarded.feed("- New York\n")
+    assert len(left) >= 100 * 11 - 2 * HOLD
 
 
 def test_a_forbidden_term_stops_a_french_answer() -> None:

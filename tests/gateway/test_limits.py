@@ -66,6 +66,27 @@ async def test_a_refused_request_takes_nothing(shared: Limiter, caller: str) -> 
     assert lefts == sorted(lefts)
 
 
+@pytest.mark.parametrize(
+    ("limit", "left", "seconds", "after"),
+    [(60, 0.0, 0, 0), (60, 0.0, 5, 4), (60, 20.0, 10, 29), (600, 0.0, 30, 299), (10, 0.0, 30, 4), (60, 59.0, 3600, 59)],
+)
+async def test_both_buckets_refill_evenly_over_the_minute(
+    redis_url: str, caller: str, limit: int, left: float, seconds: int, after: float
+) -> None:
+    clock = Clock()
+    memory = MemoryLimiter(clock)
+    for _ in range(limit - int(left)):
+        await memory.take(caller, limit)
+    clock.now += seconds
+    assert (await memory.take(caller, limit)).left == pytest.approx(after)
+    async with Redis.from_url(redis_url) as redis:
+        now, _ = await redis.time()
+        await redis.hset(f"passerelle:rpm:{caller}", mapping={"left": left, "at": now - seconds})
+        standing = await RedisLimiter(redis, workers=1).take(caller, limit)
+    tolerance = 2 * limit / 60  # Redis's clock runs, and its whole seconds were read
+    assert after - 1e-6 <= standing.left <= min(limit - 1, after + tolerance)
+
+
 @given(
     st.integers(1, 120),
     st.lists(st.floats(0, 90) | st.just(0.0), min_size=1, max_size=200),
