@@ -72,10 +72,10 @@ class Chat:
             run.ended(State.CLIENT_CLOSED, status=exchange.status or 499)
         except (GatewayError, AuthError) as error:
             await run.fail(error)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # nobody but the server cancels, when the time for open requests is over
             if exchange.ended is not None:
                 raise
-            await run.fail(ServerStopping())  # nobody but the server cancels, when the time for open requests is over
+            await run.fail(ServerStopping("The gateway is being restarted: try again.", headers={"retry-after": "5"}))
         finally:
             run.ended(State.FAILED, status=exchange.status or 500, error="internal_error")
 

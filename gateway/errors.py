@@ -119,9 +119,6 @@ class ServerStopping(GatewayError):
     status = 503
     code: str | None = "server_stopping"
 
-    def __init__(self) -> None:
-        super().__init__("The gateway is being restarted: try again.", headers={"retry-after": "5"})
-
 
 class DependencyDown(GatewayError):
     """A part that must answer before the request may go on does not."""

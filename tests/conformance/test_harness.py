@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -187,7 +188,9 @@ def test_a_failure_a_skip_and_a_broken_runner_are_counted_and_the_logs_named(
     assert main(["--cases", str(written(tmp_path, cases)), *toys]) == 1
     *_, counts, logs = capfd.readouterr().out.splitlines()
     assert counts == "2 passed, 2 failed, 1 skipped"
-    assert (Path(logs.split()[-1]) / "0" / "gateway.log").is_file()
+    folder = Path(logs.split()[-1])
+    assert (folder / "0" / "gateway.log").is_file()
+    shutil.rmtree(folder)
 
 
 def test_a_stopped_harness_stops_its_servers(tmp_path: Path, toys: list[str]) -> None:

@@ -125,3 +125,25 @@ def test_a_bad_configuration_stops_the_start_with_one_sentence(tmp_path: Path, t
 def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "examples:" in capsys.readouterr().out
+
+
+def test_the_least_length_of_a_password_is_the_configured_one(tmp_path: Path) -> None:
+    config = tmp_path / "passerelle.toml"
+    config.write_text(f'[state]\ndirectory = "{tmp_path}"\n[auth]\nminimum_password_length = 20\n', encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "gateway.cli",
+        "users",
+        "add",
+        "alice",
+        "--password-stdin",
+        "--config",
+        str(config),
+    ]
+    ended = subprocess.run(command, input="x" * 19, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 1
+    assert "at least 20 characters" in ended.stderr
+    assert (
+        subprocess.run(command, input="x" * 20, capture_output=True, text=True, check=False, timeout=60).returncode == 0
+    )

@@ -24,6 +24,7 @@ EXPECTED = {
     "UpstreamFailed": (502, "server_error", "upstream_failed"),
     "UpstreamUnavailable": (503, "server_error", "upstream_unavailable"),
     "UpstreamTimeout": (504, "server_error", "upstream_timeout"),
+    "ServerStopping": (503, "server_error", "server_stopping"),
     "DependencyDown": (503, "server_error", "dependency_unavailable"),
 }
 
