@@ -1,7 +1,9 @@
 """Ask a served model thirty French questions and print how French, how long and how fast its answers are.
 
 Greedy unless the profile says otherwise, one question at a time, then all thirty eight at a time for the throughput.
-Language by `eldc` on what remains without code, addresses and quotations; under twenty letters it abstains.
+The language is judged as the gateway's language guard judges it: `eldc` on the prose, in windows of about eighty characters,
+one foreign window makes an answer foreign, and under twenty letters it abstains. The code is the guard's, written again,
+since this package imports nothing of ours; `tests/serving/test_measure.py` holds the two together.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ import re
 import statistics
 import sys
 import time
+import unicodedata
 import urllib.request
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,11 +24,23 @@ from pathlib import Path
 from typing import Any
 
 QUESTIONS = Path(__file__).resolve().parent / "data" / "questions-fr.txt"
-LETTERS_NEEDED = 20
-MARGIN = 0.05
 AT_ONCE = 8
 
-_SET_ASIDE = re.compile(r"```.*?(?:```|\Z)|`[^`]*`|https?://\S+|\$[^$]+\$|«[^»]*»|“[^”]*”|\"[^\"]*\"", re.DOTALL)
+# From here to _TAIL: as in gateway/guardrails/language.py, where each is explained.
+LETTERS_NEEDED = 20
+MARGIN = 0.05
+_WINDOW = 80
+_TAIL = 25
+_NOT_PROSE = re.compile(
+    r"`[^`\n]*`"
+    r"|\bhttps?://\S+|\bwww\.\S+|\S+@\S+\.\w+"
+    r"|\$\$.*?\$\$|\$(?=\S)[^$\n]+(?<=\S)\$(?!\d)|\\\(.*?\\\)|\\\[.*?\\\]"
+    r"|«[^»]*»|“[^”]*”|\"[^\"\n]*\""
+    r"|<[^>\n]{1,200}>"
+    r"|\x00"
+    r"|^[ \t]*(?:[-*•–]|\d+[.)])[ \t]+\S+(?:[ \t]+\S+){0,3}[ \t]*$",
+    re.DOTALL | re.MULTILINE,
+)
 
 EXAMPLE = """example:
   python -m serving.measure --base-url http://127.0.0.1:8001/v1 --model gemma-3-270m --profile gemma-3-270m --show
@@ -33,7 +49,7 @@ EXAMPLE = """example:
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: `tokens` generated, `seconds` from asking to the end, `language` fr, en, another code or `short`."""
+    """One answer: `tokens` generated, `seconds` from asking to the end, `language` see Judge."""
 
     question: str
     text: str
@@ -49,22 +65,60 @@ def read_questions(path: Path = QUESTIONS) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def language_of(text: str) -> str:
-    """The language of an answer, `short` below twenty letters, `unsure` where French follows within the margin."""
-    import eldc
+class Judge:
+    """Tells the language of an answer: `fr`, the code of another language (`en`), or `short` for too little prose."""
 
-    prose = _SET_ASIDE.sub(" ", text).replace("\x00", " ").encode("utf-8", "replace").decode("utf-8")[:1000]
-    if sum(letter.isalpha() for letter in prose) < LETTERS_NEEDED:
-        return "short"
-    eldc.init()
-    found = eldc.detect_details(prose)
-    best = found.scores.get(found.language, 0.0)
-    if found.language != "fr" and best - found.scores.get("fr", 0.0) < MARGIN:
-        return "unsure"
-    return str(found.language or "unsure")
+    def __init__(self) -> None:
+        import eldc
+
+        eldc.init()
+        self._eldc = eldc.instance()
+        self._eldc.set_scores(20)
+
+    def language_of(self, text: str) -> str:
+        """The first foreign window's language, else French when any window is long enough to tell."""
+        clean = " ".join(_NOT_PROSE.sub(" ", text).split())
+        found = [self._window(window) for window in _windows(clean)] if _enough(clean) else []
+        foreign = [language for language in found if language not in {"fr", "short"}]
+        return next(iter(foreign), "fr" if "fr" in found else "short")
+
+    def _window(self, text: str) -> str:
+        if not _enough(text):
+            return "short"
+        scores = self._eldc.detect_details(text).scores
+        if not scores:  # a script the detector does not know
+            return "short" if _latin(text) else "unknown"
+        best = max(scores, key=scores.__getitem__)
+        return "fr" if scores[best] - scores.get("fr", 0.0) <= MARGIN else str(best)
 
 
-def ask(base_url: str, model: str, question: str, defaults: dict[str, Any]) -> Answer:
+def _letters(text: str) -> int:
+    return sum(map(str.isalpha, text))
+
+
+def _enough(text: str) -> bool:
+    marks = sum("\u0900" <= each <= "\u1aaf" and unicodedata.category(each)[0] == "M" for each in text)
+    return _letters(text) + marks >= LETTERS_NEEDED
+
+
+def _latin(text: str) -> bool:
+    latin = sum(each.isalpha() and (each <= "\u024f" or "\u1e00" <= each <= "\u1eff") for each in text)
+    return latin * 2 > _letters(text)
+
+
+def _windows(text: str) -> list[str]:
+    count = 1 if len(text) <= _WINDOW + _TAIL else -(-len(text) // _WINDOW)
+    windows, start = [], 0
+    for step in range(1, count):
+        stop = step * len(text) // count
+        space = text.rfind(" ", start + 1, stop + 1)
+        stop = space if space > start else stop
+        windows.append(text[start:stop])
+        start = stop
+    return [*windows, text[start:]]
+
+
+def ask(base_url: str, model: str, question: str, defaults: dict[str, Any], judge: Judge) -> Answer:
     """One plain chat request. Raises OSError when the server does not answer."""
     body = {"model": model, "messages": [{"role": "user", "content": question}], "max_tokens": 256, "temperature": 0.0}
     request = urllib.request.Request(  # noqa: S310 - the address is the user's own
@@ -77,18 +131,23 @@ def ask(base_url: str, model: str, question: str, defaults: dict[str, Any]) -> A
     choice = answer["choices"][0]
     text = str(choice["message"]["content"] or "").strip()
     return Answer(
-        question, text, answer["usage"]["completion_tokens"], seconds, choice["finish_reason"], language_of(text)
+        question,
+        text,
+        answer["usage"]["completion_tokens"],
+        seconds,
+        choice["finish_reason"],
+        judge.language_of(text),
     )
 
 
 def table(model: str, answers: Sequence[Answer], together: float) -> str:
     """The figures as one Markdown table; `together` is tokens/s with AT_ONCE questions at a time."""
+    count = Counter(answer.language for answer in answers)
+    other = len(answers) - count["fr"] - count["en"] - count["short"]
 
-    def share(*languages: str) -> str:
-        return f"{100 * sum(answer.language in languages for answer in answers) / len(answers):.0f} %"
+    def share(number: int) -> str:
+        return f"{100 * number / len(answers):.0f} %"
 
-    known = ("fr", "en", "short", "unsure")
-    other = f"{100 * sum(answer.language not in known for answer in answers) / len(answers):.0f} %"
     alone = sum(answer.tokens for answer in answers) / sum(answer.seconds for answer in answers)
     length = statistics.median(len(answer.text) for answer in answers)
     cut = sum(answer.finish == "length" for answer in answers)
@@ -97,7 +156,6 @@ def table(model: str, answers: Sequence[Answer], together: float) -> str:
         "French",
         "English",
         "other",
-        "unsure",
         "too short",
         "cut off",
         "tokens/s at 1",
@@ -107,25 +165,25 @@ def table(model: str, answers: Sequence[Answer], together: float) -> str:
     head = "| " + " | ".join(names) + " |"
     row = [
         model,
-        share("fr"),
-        share("en"),
-        other,
-        share("unsure"),
-        share("short"),
+        share(count["fr"]),
+        share(count["en"]),
+        share(other),
+        share(count["short"]),
         f"{cut}",
         f"{alone:.0f}",
         f"{together:.0f}",
     ]
-    return "\n".join([head, "|---" * 10 + "|", "| " + " | ".join([*row, f"{length:.0f} characters"]) + " |"])
+    return "\n".join([head, "|---" * len(names) + "|", "| " + " | ".join([*row, f"{length:.0f} characters"]) + " |"])
 
 
 def measure(base_url: str, model: str, defaults: dict[str, Any]) -> tuple[list[Answer], float]:
     """The answers one at a time, and the tokens/s of the same questions AT_ONCE at a time."""
     questions = read_questions()
-    answers = [ask(base_url, model, question, defaults) for question in questions]
+    judge = Judge()
+    answers = [ask(base_url, model, question, defaults, judge) for question in questions]
     started = time.monotonic()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        again = list(pool.map(lambda question: ask(base_url, model, question, defaults), questions))
+        again = list(pool.map(lambda question: ask(base_url, model, question, defaults, judge), questions))
     return answers, sum(answer.tokens for answer in again) / (time.monotonic() - started)
 
 

@@ -1,4 +1,8 @@
-"""Fixtures that start real vLLM on the CPU; load them with `pytest_plugins = ["tests.vllm_server"]`."""
+"""Fixtures that start real vLLM on the CPU; load them with `pytest_plugins = ["tests.vllm_server"]`.
+
+All are of session scope: one vLLM for the whole run, ready in about 30 s on two idle cores and stopped with the run. Mark what
+uses them `@pytest.mark.vllm` and `@pytest.mark.timeout(400)`: the start counts as part of the first test.
+"""
 
 import socket
 import subprocess
@@ -23,6 +27,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def vllm_python() -> Path:
+    """The Python that has vLLM; the test fails, and is not skipped, where there is none."""
     try:
         return find_python()
     except EnvironmentMissingError as error:
@@ -31,6 +36,7 @@ def vllm_python() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_falcon(vllm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a FalconForCausalLM of random weights: its answers are no language, the same ones at temperature 0."""
     folder = tmp_path_factory.mktemp("models") / "tiny-falcon"
     folder.mkdir()
     made = subprocess.run(
@@ -44,6 +50,12 @@ def tiny_falcon(vllm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def tiny_falcon_server(
     vllm_python: Path, tiny_falcon: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ModelServer]:
+    """vLLM serving `tiny_falcon` under our Falcon template: a `serving.server.ModelServer` that is ready.
+
+    `base_url` is what an OpenAI client or a target takes (http://127.0.0.1:PORT/v1, no key), `served_name` the model's name in
+    requests (tiny-falcon), `context_length` 1024 tokens, `defaults` empty, `plan.url` the root that has /health and
+    /metrics, `plan.port` the port. Never stop it in a test: others use it.
+    """
     options = Options(model=str(tiny_falcon), cpu=True, port=free_port(), vllm_python=vllm_python)
     plan = prepare(options, print)
     with ModelServer(plan, log=tmp_path_factory.mktemp("logs") / "vllm.log", progress=print) as server:

@@ -8,12 +8,10 @@ from pathlib import Path
 
 def wait(port: int, pid_file: Path, seconds: float) -> str | None:
     """None once the port is open, or else what went wrong."""
-    deadline, started = time.monotonic() + seconds, False
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        alive = pid_file.exists()
-        if started and not alive:
+        if not pid_file.exists():  # made before the process, taken away after it
             return "the process has ended"
-        started = started or alive
         with socket.socket() as probe:
             probe.settimeout(1)
             if probe.connect_ex(("127.0.0.1", port)) == 0:

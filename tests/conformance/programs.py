@@ -50,7 +50,8 @@ class Program:
         pid, log = shlex.quote(str(self.pid_file)), shlex.quote(str(self.log))
         server = f"{shlex.join(self.command)} >>{log} 2>&1 </dev/null & echo $! >{pid}; wait $!; rm -f {pid}"
         ready = [sys.executable, listening.__file__, str(self.port), str(self.pid_file), str(_START_SECONDS)]
-        return f"( {server} ) >/dev/null 2>&1 & {shlex.join(ready)}"
+        # The file is there before the process is, so that one which ends at once is not taken for one that is to come.
+        return f": >{pid}; ( {server} ) >/dev/null 2>&1 & {shlex.join(ready)}"
 
     def signal_command(self) -> str:
         """Asks the process to end, and does not wait."""
