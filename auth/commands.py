@@ -1,4 +1,4 @@
-"""`users add | list | disable | password`: the people who may log in.
+"""`users add | list | disable | enable | password`: the people who may log in.
 
 A password is asked for on the terminal, read from standard input, or generated and shown once; never an argument, which
 every process on the machine could read and the shell would remember.
@@ -59,6 +59,7 @@ def add_commands(
     _add_password_options(add)
     command("list", _list, "list the users", named=False)
     command("disable", _disable, "refuse a user's further logins; tokens already given expire by themselves")
+    command("enable", _enable, "let a disabled user log in again")
     _add_password_options(command("password", _password, "replace a user's password"))
 
 
@@ -115,6 +116,11 @@ async def _list(store: "UserStore", _args: argparse.Namespace, _minimum: int) ->
 async def _disable(store: "UserStore", args: argparse.Namespace, _minimum: int) -> None:
     await store.disable(args.name)
     print(f"Disabled {args.name}.", file=sys.stderr)
+
+
+async def _enable(store: "UserStore", args: argparse.Namespace, _minimum: int) -> None:
+    await store.enable(args.name)
+    print(f"Enabled {args.name}.", file=sys.stderr)
 
 
 async def _password(store: "UserStore", args: argparse.Namespace, minimum: int) -> None:

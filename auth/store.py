@@ -123,6 +123,10 @@ class UserStore:
         """Replace the hash; raises UnknownUser."""
         await self._change(username, update(users).values(password_hash=password_hash))
 
+    async def enable(self, username: str) -> None:
+        """Let a disabled user log in again; raises UnknownUser."""
+        await self._change(username, update(users).values(disabled=False))
+
     async def disable(self, username: str) -> None:
         """Let the user log in no more (tokens already given run out by themselves); raises UnknownUser."""
         await self._change(username, update(users).values(disabled=True))

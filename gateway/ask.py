@@ -40,6 +40,11 @@ def body(request: ChatRequest, ask: Ask) -> bytes:
     asked["model"] = target.model
     asked["stream"] = True
     asked["stream_options"] = {"include_usage": True}
+    if target.kind == "vllm":
+        # vLLM then counts in every chunk, so that an answer given up half-way has its true cost.
+        asked["stream_options"]["continuous_usage_stats"] = True
+    if (request.fields.n or 1) > 1 and "temperature" not in request.raw:
+        asked.pop("temperature", None)  # greedy, a default of small models, allows one choice only
     if request.max_tokens is not None:
         asked.pop("max_tokens", None)
         # OpenAI deprecated max_tokens and refuses both at once; vLLM has known max_tokens the longest.

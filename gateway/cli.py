@@ -53,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.func(args))
     except KeyboardInterrupt:
         return 130
+    except EOFError:
+        print("passerelle: the input ended before an answer; --help names what needs no terminal.", file=sys.stderr)
+        return 1
     except _failures() as failure:
         print(f"passerelle: {failure}", file=sys.stderr)
         return 1
@@ -75,7 +78,10 @@ def _failures() -> tuple[type[Exception], ...]:
 def _database_url(args: argparse.Namespace) -> str:
     from gateway.settings import load
 
-    return load(args.config).state.database()
+    state = load(args.config).state
+    if state.database_url is None:  # a folder like any other: whoever stands in the wrong one should see it
+        print(f"passerelle: the users in {state.directory.absolute()}", file=sys.stderr)
+    return state.database()
 
 
 def _minimum_password_length(args: argparse.Namespace) -> int:

@@ -56,5 +56,6 @@ class Health:
         # An outside target is not asked: it would count against its rate limits, and the fallback is not ours to watch.
         if pool.target.outside:
             return True
-        answers = await asyncio.gather(*(self._upstream.reachable(replica.url) for replica in pool.replicas))
+        key, model = pool.target.key(), pool.target.model
+        answers = await asyncio.gather(*(self._upstream.serves(replica.url, key, model) for replica in pool.replicas))
         return any(answers)

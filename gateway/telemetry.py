@@ -55,6 +55,7 @@ class Trace:
             prompt_tokens=last.prompt_tokens if last else 0,
             completion_tokens=last.completion_tokens if last else 0,
             error=exchange.error,
+            lost=[f"{attempt.target}: {attempt.reason}" for attempt in exchange.attempts if attempt.reason],
         )
 
 

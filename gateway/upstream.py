@@ -89,13 +89,20 @@ class Upstream:
         finally:
             response.close()
 
-    async def reachable(self, url: str) -> bool:
-        """Whether something answers HTTP there within the connect limit."""
+    async def serves(self, url: str, key: str | None, model: str) -> bool:
+        """Whether a server answers there within the connect limit, takes our key, and names the model if it names any."""
+        headers = {"authorization": f"Bearer {key}"} if key else {}
         try:
-            async with asyncio.timeout(self._times.connect), self._open().get(f"{url}/models") as response:
-                return response.status < 500
+            async with (
+                asyncio.timeout(self._times.connect),
+                self._open().get(f"{url}/models", headers=headers) as answer,
+            ):
+                if answer.status != 200:
+                    return answer.status in (404, 405)  # a server without that route says nothing about its models
+                names = _names(await answer.content.read(_ERROR_BYTES))
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False
+        return not names or model in names
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -179,6 +186,8 @@ def refusal(status: int, retry_after: str | None, raw: bytes) -> Exception:
         text = message.lower()
         if code == "context_length_exceeded" or "context length" in text or "maximum model length" in text:
             return ContextLengthExceeded(message or "The request does not fit the model's context.", param="messages")
+        if "--tool-call-parser" in text:  # the flag is the operator's, the caller can only do without
+            return InvalidRequest("This model does not call tools.", param="tools")
         # A model server without a chat template, or without the model, is our fault and not the caller's.
         if status != 404 and "chat template" not in text and message:
             return InvalidRequest(message, param=param)
@@ -202,6 +211,14 @@ def _words(raw: bytes) -> tuple[str, str | None, str | None]:
     code, param = error.get("code"), error.get("param")
     message = str(error.get("message") or "")[:500]
     return message, code if isinstance(code, str) else None, param[:100] if isinstance(param, str) else None
+
+
+def _names(raw: bytes) -> list[str]:
+    try:
+        listed = orjson.loads(raw).get("data") or []
+        return [str(entry["id"]) for entry in listed]
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
+        return []
 
 
 def _retry(retry_after: str | None) -> dict[str, str]:

@@ -41,15 +41,21 @@ def run(args: argparse.Namespace) -> int:
     import openai
 
     from gateway.commands.login import token
+    from gateway.settings import BadSettings
 
-    key = token(args.base_url, args.user) if args.user else os.environ.get("PASSERELLE_TOKEN", "")
-    client = openai.OpenAI(base_url=f"{args.base_url}/v1", api_key=key or "none")
+    url = args.base_url.rstrip("/").removesuffix("/v1")
+    key = token(url, args.user) if args.user else os.environ.get("PASSERELLE_TOKEN")
+    if not key:
+        raise BadSettings("PASSERELLE_TOKEN is not set: set it, or log in with --user NAME.")
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key=key)
     conversation: list[ChatCompletionMessageParam] = []
     try:
         model = args.model or client.models.list().data[0].id
         for question in [args.question] if args.question else _questions():
             conversation.append({"role": "user", "content": question})
             conversation.append({"role": "assistant", "content": _answer(client, model, conversation)})
+    except openai.APIConnectionError:
+        raise BadSettings(f"{url} cannot be reached: is the gateway running?") from None
     except openai.OpenAIError as error:
         print(f"passerelle: {error}", file=sys.stderr)
         return 1

@@ -20,16 +20,19 @@ _LEDGER_SECONDS = 10
 _SNIPPETS = """
 Try it yourself (the user lives until the state folder is removed):
 
-  TOKEN=$(curl -s {url}/auth/token -d grant_type=password -d username={user} -d password={password} \\
+  export TOKEN=$(curl -s {url}/auth/token -d grant_type=password -d username={user} -d password={password} \\
           | python3 -c 'import json, sys; print(json.load(sys.stdin)["access_token"])')
   curl -N {url}/v1/chat/completions -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
        -d '{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "{question}"}}]}}'
 
-  from openai import OpenAI
-  client = OpenAI(base_url="{url}/v1", api_key=TOKEN)
-  for chunk in client.chat.completions.create(model="{model}", stream=True,
-          messages=[{{"role": "user", "content": "{question}"}}]):
-      print(chunk.choices[0].delta.content or "", end="", flush=True)
+And in Python, in the same shell, with .venv/bin/python:
+
+import os
+from openai import OpenAI
+client = OpenAI(base_url="{url}/v1", api_key=os.environ["TOKEN"])
+messages = [{{"role": "user", "content": "{question}"}}]
+for chunk in client.chat.completions.create(model="{model}", messages=messages, stream=True):
+    print(chunk.choices[0].delta.content or "", end="", flush=True)
 """
 
 

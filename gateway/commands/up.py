@@ -29,6 +29,7 @@ _EXAMPLE = """examples:
   passerelle up --model tiiuae/falcon-7b-instruct    another model; fetched from its hub
 """
 _START_SECONDS = 30
+_MODEL_PORT = 8001
 _OPENAI = "https://api.openai.com/v1"
 
 
@@ -67,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("VLLM_API_KEY", secrets.token_urlsafe(32))  # nobody reaches the model but through the gateway
     settings = load()
     port = args.gateway_port or _free_port(settings.server.port)
-    args.port = _free_port(args.port)
+    if args.port == _MODEL_PORT:  # the default may give way; a port that was asked for may not
+        args.port = _free_port(args.port)
     folder = settings.state.directory
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     plan = prepare(options_from(args), say)

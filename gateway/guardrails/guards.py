@@ -41,23 +41,28 @@ class Guards:
     def audit(self, gates: Iterable[Gate], *, blocked_by: str | None = None, repairs: int = 0) -> dict[str, str]:
         """What each guard decided on an answer: `passed`, `blocked`, `modified`, `flagged` or `off`.
 
-        `flagged` is what `annotate` says where `enforce` would have acted; `not_evaluated` means too little prose.
+        `flagged` is what `annotate` says where `enforce` would have acted; `not_evaluated` means too little prose, or no
+        answer at all.
         """
         gates = list(gates)
         language = [gate.language for gate in gates if gate.language is not None]
         terms = [gate.terms for gate in gates if gate.terms is not None]
         verdicts = {
-            "language": _language(language, repairs),
-            "terms": "off" if not terms else "flagged" if any(stage.found for stage in terms) else "passed",
+            "language": "off" if self._settings.language.mode == "off" else _language(language, repairs),
+            "terms": "off" if self._settings.terms.mode == "off" or not self._terms else _terms(terms),
         }
         if blocked_by:
             verdicts[blocked_by] = "blocked"
         return verdicts
 
 
-def _language(stages: list[LanguageStage], repairs: int) -> str:
+def _terms(stages: list[TermsStage]) -> str:
     if not stages:
-        return "off"
+        return "not_evaluated"
+    return "flagged" if any(stage.found for stage in stages) else "passed"
+
+
+def _language(stages: list[LanguageStage], repairs: int) -> str:
     if any(stage.verdict is Verdict.FOREIGN for stage in stages):
         return "flagged"
     if repairs:

@@ -23,7 +23,7 @@ def test_a_target_is_asked_by_its_own_model_name_streamed_and_with_usage() -> No
         "model": "up/m",
         "messages": [USER],
         "stream": True,
-        "stream_options": {"include_usage": True},
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     }
 
 

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from tests.house import MODEL, House
-from tests.upstream import Exchange
+from tests.upstream import Exchange, chunk
 
 ASK: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Comment suivre mon avis ?"}]}
 
@@ -21,6 +21,26 @@ async def never_ends(exchange: Exchange) -> None:
     while not exchange.closed.is_set():
         await exchange.text("mot ")
         await asyncio.sleep(0.02)
+
+
+async def test_an_answer_given_up_half_way_is_charged_as_vllm_counts(plain_home: House) -> None:
+    async def counts(exchange: Exchange) -> None:
+        await exchange.head()
+        for number in range(1, 4):
+            counted = {"prompt_tokens": 212, "completion_tokens": number, "total_tokens": 212 + number}
+            await exchange.event({**chunk({"content": "mot "}), "usage": counted})
+        await exchange.closed.wait()
+
+    plain_home.local.answers(counts)
+    client = plain_home.client()
+    raw = await client.chat.completions.with_raw_response.create(**ASK, stream=True)
+    stream = raw.parse()
+    for _ in range(3):
+        await anext(aiter(stream))
+    await stream.close()
+    (row,) = await plain_home.ledger(raw.headers["x-request-id"])
+    assert (row["state"], row["prompt_tokens"], row["completion_tokens"]) == ("client_closed", 212, 3)
+    assert row["usage_source"] == "upstream"
 
 
 @pytest.mark.parametrize("stream", [True, False])

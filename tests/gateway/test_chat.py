@@ -150,6 +150,15 @@ async def test_log_probabilities_survive_the_gate(home: House) -> None:
     assert [entry.token for entry in logprobs.content or []] == words
 
 
+async def test_a_model_that_calls_no_tools_says_so_without_the_operator_s_words(plain_home: House) -> None:
+    said = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+    plain_home.local.answers(refuses(400, {"error": {"message": said, "code": 400}}))
+    tools: Any = [{"type": "function", "function": {"name": "statut", "parameters": {"type": "object"}}}]
+    with pytest.raises(openai.BadRequestError, match="does not call tools") as refused:
+        await plain_home.client().chat.completions.create(model=MODEL, messages=QUESTION, tools=tools)
+    assert (refused.value.param, "--" in str(refused.value)) == ("tools", False)
+
+
 async def test_unknown_fields_pass_and_ours_are_set(plain_home: House) -> None:
     await plain_home.client().chat.completions.create(
         model=MODEL, messages=QUESTION, seed=4, max_completion_tokens=12, stop=["FIN"], extra_body={"min_p": 0.1}
@@ -159,7 +168,7 @@ async def test_unknown_fields_pass_and_ours_are_set(plain_home: House) -> None:
     assert (sent["seed"], sent["min_p"], sent["stop"], sent["max_tokens"]) == (4, 0.1, ["FIN"], 12)
     assert "max_completion_tokens" not in sent
     assert sent["stream"] is True
-    assert sent["stream_options"] == {"include_usage": True}
+    assert sent["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
 
 
 async def test_the_outside_model_gets_the_bound_under_the_name_it_knows(plain_home: House) -> None:

@@ -37,6 +37,7 @@ def passerelle(*words: str, **environment: str) -> subprocess.CompletedProcess[s
         [sys.executable, "-m", "gateway.cli", *words],
         capture_output=True,
         text=True,
+        stdin=subprocess.DEVNULL,
         timeout=60,
         env={**os.environ, **environment},
         check=False,
@@ -120,6 +121,20 @@ def test_a_bad_configuration_stops_the_start_with_one_sentence(tmp_path: Path, t
     assert failed.returncode == 1
     assert sentence in failed.stderr
     assert failed.stderr.count("\n") == 1
+
+
+def test_a_command_that_is_asked_nothing_on_an_empty_input_ends_in_one_sentence(tmp_path: Path) -> None:
+    environment = {"PASSERELLE_STATE__DIRECTORY": str(tmp_path)}
+    failed = passerelle("users", "add", "carl", **environment)
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr
+    assert failed.stderr.splitlines()[0] == f"passerelle: the users in {tmp_path}"
+
+
+def test_chat_without_a_token_says_what_to_do() -> None:
+    failed = passerelle("chat", "Bonjour", PASSERELLE_TOKEN="")
+    assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
+    assert "--user NAME" in failed.stderr
 
 
 def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -174,9 +174,10 @@ def test_a_forbidden_term_stops_a_french_answer() -> None:
         gate(terms=("zorglub",)).feed(f"{FR} zorglub et la suite de la phrase en français. ")
 
 
-def audit(guarded: Gate, text: str, *, blocked_by: str | None = None, repairs: int = 0) -> dict[str, str]:
+def audit(guards: Guards, text: str, *, blocked_by: str | None = None, repairs: int = 0) -> dict[str, str]:
+    guarded = guards.gate()
     outcome(guarded, [text])
-    return Guards(GuardSettings()).audit([guarded], blocked_by=blocked_by, repairs=repairs)
+    return guards.audit([guarded], blocked_by=blocked_by, repairs=repairs)
 
 
 @pytest.mark.parametrize(
@@ -203,10 +204,16 @@ def test_the_audit_says_what_each_guard_decided(
     settings: dict[str, object], text: str, verdicts: dict[str, str]
 ) -> None:
     guards = Guards(GuardSettings.model_validate(settings))
-    assert audit(guards.gate(), text) == verdicts
+    assert audit(guards, text) == verdicts
 
 
 def test_the_audit_of_a_repaired_or_blocked_answer_says_so() -> None:
-    assert audit(gate(), FR, repairs=1)["language"] == "modified"
-    assert audit(gate(), FR, blocked_by="language")["language"] == "blocked"
-    assert audit(gate(), FR, blocked_by="terms") == {"language": "passed", "terms": "blocked"}
+    guards = Guards(GuardSettings())
+    assert audit(guards, FR, repairs=1)["language"] == "modified"
+    assert audit(guards, FR, blocked_by="language")["language"] == "blocked"
+    assert audit(guards, FR, blocked_by="terms") == {"language": "passed", "terms": "blocked"}
+
+
+def test_the_audit_of_no_answer_does_not_say_that_a_guard_is_off() -> None:
+    guards = Guards(GuardSettings(terms=TermsGuard(terms=["zorglub"])))
+    assert guards.audit([]) == {"language": "not_evaluated", "terms": "not_evaluated"}

@@ -22,14 +22,15 @@ CLOSED = "http://127.0.0.1:1/v1"
 class Server:
     """A model server that answers with `status` and counts how often it was asked."""
 
-    def __init__(self, status: int = 200) -> None:
+    def __init__(self, status: int = 200, body: bytes = b"{}") -> None:
         self.status = status
+        self.body = body
         self.asked: list[str] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.asked.append(scope["path"])
         await send({"type": "http.response.start", "status": self.status, "headers": []})
-        await send({"type": "http.response.body", "body": b"{}"})
+        await send({"type": "http.response.body", "body": self.body})
 
 
 class Clock:
@@ -60,12 +61,30 @@ async def test_all_is_well_when_the_database_and_a_target_answer(database_url: s
     assert server.asked == ["/v1/models"]
 
 
-@pytest.mark.parametrize(("status", "up"), [(200, True), (401, True), (404, True), (500, False), (503, False)])
-async def test_a_target_is_up_when_it_answers_without_an_error_of_its_own(
-    tmp_path: Path, status: int, *, up: bool
-) -> None:
+@pytest.mark.parametrize(
+    ("status", "up"), [(200, True), (401, False), (403, False), (404, True), (500, False), (503, False)]
+)
+async def test_a_target_is_up_when_it_answers_and_takes_our_key(tmp_path: Path, status: int, *, up: bool) -> None:
     async with (
         serve(Server(status), lifespan="off") as url,
+        health(f"sqlite:///{tmp_path}/x.db", a={"urls": [f"{url}/v1"]}) as asked,
+    ):
+        assert (await asked.parts())["model m"] is up
+
+
+@pytest.mark.parametrize(
+    ("body", "up"),
+    [
+        (b'{"data": [{"id": "y"}, {"id": "x"}]}', True),
+        (b'{"data": [{"id": "y"}]}', False),
+        (b'{"data": []}', True),
+        (b"[]", True),
+        (b"not json", True),
+    ],
+)
+async def test_a_target_whose_server_names_only_other_models_is_down(tmp_path: Path, body: bytes, *, up: bool) -> None:
+    async with (
+        serve(Server(body=body), lifespan="off") as url,
         health(f"sqlite:///{tmp_path}/x.db", a={"urls": [f"{url}/v1"]}) as asked,
     ):
         assert (await asked.parts())["model m"] is up
