@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gateway.errors import UpstreamFailed
+from gateway.failure import Failure
 from gateway.guardrails.gate import Gate
-from gateway.upstream import Chunk, Failure
+from gateway.upstream import Chunk
 
 # Text of a delta that is prose and passes a gate. Reasoning is not delivered: it is the model's own talk, in any language.
 _GATED: Final = ("content", "refusal")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from fastapi import FastAPI
@@ -25,7 +26,7 @@ from auth.routes import router as auth_router
 from auth.signing import keys_from_folder
 from auth.store import UserStore
 from auth.tokens import Tokens
-from gateway import admin, errors, routes
+from gateway import admin, errors, load, routes
 from gateway.access import Access
 from gateway.chat import Chat
 from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound, Renderable
@@ -34,8 +35,10 @@ from gateway.health import Health
 from gateway.journal import Journal
 from gateway.ledger import Ledger, journal_folder
 from gateway.limits import limiter
+from gateway.pool import Pool
 from gateway.routing import Catalogue
-from gateway.settings import BadSettings, Settings, load
+from gateway.settings import BadSettings, Settings
+from gateway.settings import load as load_settings
 from gateway.telemetry import Metrics, Telemetry, configure_logging
 from gateway.upstream import Upstream
 
@@ -51,6 +54,7 @@ class Parts:
     ledger: Ledger
     journal: Journal
     upstream: Upstream
+    pools: list[Pool]
     redis: Redis | None
 
 
@@ -61,14 +65,20 @@ def create_app(settings: Settings) -> FastAPI:
     engine = database.engine(settings.state.database())
     keys = keys_from_folder(settings.auth.signing_keys or settings.state.directory / "signing-keys")
     users, metrics, catalogue = UserStore(engine), Metrics(frozenset(settings.models)), Catalogue(settings)
+    pools = list(catalogue.pools.values())
     journal = Journal(journal_folder(settings.state.directory))
     redis_url = settings.state.redis_url.get_secret_value() if settings.state.redis_url else None
     limits, redis = limiter(redis_url, workers=settings.server.workers)
-    parts = Parts(engine, users, Ledger(engine, journal), journal, Upstream(settings.times), redis)
+    parts = Parts(engine, users, Ledger(engine, journal), journal, Upstream(settings.times), pools, redis)
+    for pool in pools:
+        for replica in pool.replicas:
+            metrics.watch(pool.name, replica.index, replica.breaker.state)
     tokens = Tokens(keys, settings.auth.issuer, settings.auth.audience, settings.auth.token_seconds)
     chat = Chat(settings, catalogue, parts.upstream, Guards(settings.guards), limits, parts.ledger, metrics.observe)
 
-    app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Passerelle", lifespan=_lifespan(parts, settings.routing.scrape_seconds), docs_url=None, redoc_url=None
+    )
     passwords, access = Passwords(), Access(tokens)
     app.include_router(routes.v1(chat, access))
     app.include_router(routes.probes(Health(engine, catalogue, parts.upstream), metrics))
@@ -83,7 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
 def from_environment() -> FastAPI:
     """The factory uvicorn's workers call; `PASSERELLE_CONFIG` names the configuration file."""
     configure_logging()
-    return create_app(load())
+    return create_app(load_settings())
 
 
 def _login_rate(settings: Settings) -> str | None:
@@ -91,20 +101,29 @@ def _login_rate(settings: Settings) -> str | None:
     return f"{rate}/minute" if rate else None
 
 
-def _lifespan(parts: Parts) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(parts: Parts, scrape_seconds: float) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await parts.users.create_schema()
         await parts.ledger.create_schema()
         async with parts.upstream:
-            draining = asyncio.create_task(parts.ledger.run())
+            tasks = [asyncio.create_task(parts.ledger.run()), *_watching(parts, scrape_seconds)]
             yield
-            draining.cancel()
-            with suppress(asyncio.CancelledError):
-                await draining
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
         await _close(parts)
 
     return lifespan
+
+
+def _watching(parts: Parts, seconds: float) -> Iterator[asyncio.Task[None]]:
+    read = partial(parts.upstream.metrics, within=seconds)
+    for pool in parts.pools:
+        if pool.target.kind == "vllm":  # nobody else has these metrics
+            loads = [(replica.url, replica.load) for replica in pool.replicas]
+            yield asyncio.create_task(load.watch(loads, read, seconds))
 
 
 async def _close(parts: Parts) -> None:

@@ -23,6 +23,7 @@ from gateway.answer import Answer
 from gateway.disconnect import ClientClosed, unless_disconnected
 from gateway.errors import GatewayError, ServerStopping
 from gateway.exchange import Attempt, Exchange, Outcome, State
+from gateway.failure import Failure
 from gateway.guardrails.gate import Drift, Violation
 from gateway.guardrails.guards import Guards
 from gateway.ledger import Ledger
@@ -30,7 +31,7 @@ from gateway.limits import Limiter, Standing
 from gateway.protocol import ChatRequest
 from gateway.routing import Ask, Catalogue, Ladder
 from gateway.settings import Settings
-from gateway.upstream import Chunk, Failure, Upstream
+from gateway.upstream import Chunk, Upstream
 
 REFUSAL = (
     "Je suis désolé : je n'ai pas réussi à formuler une réponse en français à cette demande. "
@@ -115,7 +116,7 @@ class Run:
     async def deliver(self, request: ChatRequest) -> None:
         """Get an answer and send it, streamed or plain."""
         targets = self._parts.catalogue.targets(request.model, may_leave=self._principal.may_leave)
-        async with aclosing(self._released(request, Ladder(targets))) as chunks:
+        async with aclosing(self._released(request, Ladder(targets, request.texts()))) as chunks:
             if request.stream:
                 await self._stream(request, chunks)
             else:
@@ -160,10 +161,11 @@ class Run:
             # Nothing of a plain answer leaves before its end, so every repair stays possible until then.
             asked = self._asked(request, ask) if request.stream else _held(self._asked(request, ask))
             try:
-                async with aclosing(asked) as chunks:
-                    async for chunk in chunks:
-                        self._commit()
-                        yield chunk
+                with ask.call:
+                    async with aclosing(asked) as chunks:
+                        async for chunk in chunks:
+                            self._commit()
+                            yield chunk
             except Drift:
                 ladder.drifted()
             except Failure as error:
@@ -181,7 +183,7 @@ class Run:
 
     async def _asked(self, request: ChatRequest, ask: Ask) -> AsyncGenerator[Chunk]:
         """One target's answer, gated. Raises Drift or Failure; after the commit a violation ends it with a block instead."""
-        attempt = Attempt(ask.pool.name, ask.firm)
+        attempt = Attempt(ask.pool.name, ask.firm, replica=ask.call.replica.index)
         self._exchange.attempts.append(attempt)
         answer = self._answer = self._new_answer(strip=ask.pool.target.trim_start or asking.has_opening(request, ask))
         try:
@@ -210,12 +212,11 @@ class Run:
             attempt.count(answer.usage, prompt_estimate=_estimate(request), deltas=answer.deltas)
 
     async def _received(self, request: ChatRequest, ask: Ask) -> AsyncGenerator[Chunk]:
-        target, replica = ask.pool.target, ask.pool.least_loaded()
-        body = asking.body(request, ask)
-        with replica.load() as url:
-            async with self._parts.upstream.chat(url, target.key(), body, self._exchange.request_id) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+        url, key, body = ask.call.replica.url, ask.pool.target.key(), asking.body(request, ask)
+        async with self._parts.upstream.chat(url, key, body, self._exchange.request_id) as chunks:
+            async for chunk in chunks:
+                ask.call.begun()
+                yield chunk
 
     def _refusal(self, choices: int) -> list[Chunk]:
         self._exchange.blocked_by = "language"

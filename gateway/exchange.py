@@ -51,7 +51,7 @@ class Outcome(enum.StrEnum):
 
 @dataclass(slots=True)
 class Attempt:
-    """One try at one target. Tokens as far as they are known; `usage_source` says who counted."""
+    """One try at one replica of a target. Tokens as far as they are known; `usage_source` says who counted."""
 
     target: str
     firm: bool
@@ -60,6 +60,7 @@ class Attempt:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     usage_source: str = "none"
+    replica: int = 0
 
     def count(self, usage: dict[str, Any] | None, *, prompt_estimate: int, deltas: int) -> None:
         """Take the model server's usage, or count: one token a content delta, the prompt by its estimate.

@@ -10,7 +10,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from gateway.routing import Catalogue, Pool
+from gateway.pool import Pool
+from gateway.routing import Catalogue
 from gateway.upstream import Upstream
 
 _FRESH_SECONDS = 2.0
@@ -34,6 +35,15 @@ class Health:
                 self._parts = {"database": await self._database(), **await self._models()}
                 self._asked = self._clock()
         return self._parts
+
+    def notes(self) -> dict[str, str]:
+        """What is wrong without standing in the way of answers: replicas whose metrics cannot be used, and why."""
+        return {
+            f"metrics of {pool.name}/{replica.index}": replica.load.problem
+            for pool in self._catalogue.pools.values()
+            for replica in pool.replicas
+            if replica.load.problem
+        }
 
     async def _database(self) -> bool:
         try:

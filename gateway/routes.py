@@ -72,10 +72,12 @@ def probes(health: Health, metrics: Metrics) -> APIRouter:
     async def readyz() -> Response:
         parts = await health.parts()
         ready = all(parts.values())
-        body = {
+        body: dict[str, Any] = {
             "status": "ok" if ready else "unavailable",
             "parts": {name: "ok" if up else "down" for name, up in parts.items()},
         }
+        if notes := health.notes():
+            body["notes"] = notes
         return JSONResponse(body, 200 if ready else 503)
 
     @routes.get("/metrics", summary="Prometheus metrics")

@@ -1,96 +1,92 @@
-"""Which target is asked for a model, which of its replicas, and which comes next after a failure or a drift."""
+"""Which target is asked for a model, and which comes next after a failure or a drift; `pool` chooses among its replicas."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+import random
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import structlog
 
 from gateway.errors import ModelNotFound, UpstreamUnavailable
-from gateway.settings import Settings, Target
+from gateway.pool import Call, Pool, Replica, pool
+from gateway.settings import Settings
 
 log = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class Replica:
-    """One model server. `in_flight` counts our own requests under way."""
-
-    url: str
-    in_flight: int = 0
-
-    @contextmanager
-    def load(self) -> Iterator[str]:
-        """Count a request on this replica while it lasts; gives the URL."""
-        self.in_flight += 1
-        try:
-            yield self.url
-        finally:
-            self.in_flight -= 1
-
-
-@dataclass(slots=True)
-class Pool:
-    """A target with its replicas."""
-
-    name: str
-    target: Target
-    replicas: list[Replica]
-
-    def least_loaded(self) -> Replica:
-        """The replica with the fewest of our own requests."""
-        return min(self.replicas, key=lambda replica: replica.in_flight)
-
-
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What to ask next: a target, plainly or with the firm French instruction."""
+    """What to ask next: a target by one of its replicas, plainly or with the firm French instruction."""
 
     pool: Pool
     firm: bool
+    call: Call
 
 
 class Ladder:
     """The order of asks for one request.
 
-    A target that fails is left for the next. An answer that drifts before anything was delivered is asked again of the same
-    target with a firm French instruction; if that drifts too, the next target is asked, firmly from the start.
+    A replica that fails is left for another of its target, once; then the target is left for the next. An answer that drifts
+    before anything was delivered is asked again of the same target with a firm French instruction; if that drifts too, the
+    next target is asked, firmly from the start.
     """
 
-    def __init__(self, pools: tuple[Pool, ...]) -> None:
+    def __init__(self, pools: tuple[Pool, ...], conversation: Iterable[str] = ()) -> None:
         self._pools = pools
+        self._conversation = tuple(conversation)
         self._position = 0
         self._firm = False
+        self._asked: Replica | None = None
+        self._left: Replica | None = None
 
     def current(self) -> Ask | None:
-        """What to ask now, or None when the ladder is at its end."""
-        if self._position >= len(self._pools):
-            return None
-        return Ask(self._pools[self._position], self._firm)
+        """What to ask now, or None when the ladder is at its end.
+
+        Raises:
+            UpstreamUnavailable: nothing can be asked at all, as no breaker admits a request.
+        """
+        while self._position < len(self._pools):
+            pool = self._pools[self._position]
+            replica = pool.choose(self._conversation, but=self._left)
+            if replica is not None:
+                self._asked = replica
+                return Ask(pool, self._firm, Call(replica))
+            self._next()
+        if self._pools and self._asked is None:
+            raise _unavailable(min(pool.wait() for pool in self._pools))
+        return None
 
     def failed(self) -> None:
-        """The current target gave no usable answer."""
-        self._position += 1
+        """The replica asked gave no usable answer."""
+        if self._left is None:
+            self._left = self._asked
+        else:
+            self._next()
 
     def drifted(self) -> None:
         """The current target's answer was not French."""
         if self._firm:
-            self._position += 1
+            self._next()
         self._firm = True
+
+    def _next(self) -> None:
+        self._position, self._left = self._position + 1, None
 
 
 class Catalogue:
-    """The published models and the pools behind them."""
+    """The published models and the pools behind them; `clock` is a monotonic clock in seconds."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        chance = random.Random()  # noqa: S311  # which of two replicas: no secret
         pools = {}
         for name, target in settings.targets.items():
             if target.kind == "openai" and target.api_key_env and target.key() is None:
                 log.info("target_left_out", target=name, reason=f"{target.api_key_env} is not set")
                 continue
-            pools[name] = Pool(name, target, [Replica(str(url).rstrip("/")) for url in target.urls])
+            pools[name] = pool(name, target, settings.routing, chance=chance, clock=clock)
         self.pools = pools
         self._models: dict[str, tuple[Pool, ...]] = {}
         for name, model in settings.models.items():
@@ -123,3 +119,9 @@ class Catalogue:
         if not allowed:
             raise UpstreamUnavailable("No model server is available for this model.", headers={"retry-after": "30"})
         return allowed
+
+
+def _unavailable(seconds: float) -> UpstreamUnavailable:
+    # Nobody knows how long a trial will take, and a second is the least that Retry-After can say.
+    wait = max(1, math.ceil(seconds)) if math.isfinite(seconds) else 1
+    return UpstreamUnavailable("No model server is available.", headers={"retry-after": str(wait)})

@@ -83,6 +83,19 @@ class Times(Part):
     total: Seconds = 600
 
 
+class Routing(Part):
+    """Which replica of a pool is asked, and when one is left alone.
+
+    `failures` in a row open a replica's breaker for `cool_down_seconds`. `affinity`: conversations that begin with the same so
+    many characters go to the same replica while it is not clearly busier than the others; 0 switches that off.
+    """
+
+    failures: Count = 5
+    cool_down_seconds: Seconds = 5
+    scrape_seconds: Seconds = 1
+    affinity: Annotated[int, Field(ge=0)] = 0
+
+
 class LanguageGuard(Part):
     """French is a contract on what is delivered: `enforce` holds text back until its sentence is checked."""
 
@@ -150,6 +163,7 @@ class Settings(BaseSettings):
     auth: Auth = Auth()
     limits: Limits = Limits()
     times: Times = Times()
+    routing: Routing = Routing()
     guards: Guards = Guards()
     targets: dict[str, Target] = {}
     models: dict[str, Model] = {}

@@ -11,6 +11,7 @@ import re
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -52,6 +53,7 @@ class Trace:
             state=exchange.state.value,
             repairs=exchange.repairs,
             guards=exchange.guards,
+            replica=last.replica if last else None,
             prompt_tokens=last.prompt_tokens if last else 0,
             completion_tokens=last.completion_tokens if last else 0,
             error=exchange.error,
@@ -87,6 +89,17 @@ class Metrics:
             registry=self.registry,
         )
         self.in_flight = Gauge("passerelle_requests_in_flight", "Requests under way.", registry=self.registry)
+
+        self._replicas = Gauge(
+            "passerelle_replica_state",
+            "The breaker of a replica: 0 closed, 1 on trial, 2 open.",
+            ["target", "replica"],
+            registry=self.registry,
+        )
+
+    def watch(self, target: str, replica: int, state: Callable[[], int]) -> None:
+        """Show a replica's state, asked for at each scrape."""
+        self._replicas.labels(target, str(replica)).set_function(state)
 
     def observe(self, exchange: Exchange) -> None:
         """Count an exchange that has ended."""

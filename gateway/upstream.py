@@ -14,32 +14,16 @@ from typing import Any
 import aiohttp
 import orjson
 
-from gateway.errors import (
-    ContextLengthExceeded,
-    GatewayError,
-    InvalidRequest,
-    RateLimited,
-    UpstreamFailed,
-    UpstreamTimeout,
-    UpstreamUnavailable,
-)
+from gateway import failure
 from gateway.settings import Times
 from gateway.sse import MAX_EVENT_BYTES, EventParser, EventTooLarge
 
 Chunk = dict[str, Any]
 
+_METRICS = ("text/plain", "application/openmetrics-text")
 _ERROR_BYTES = 64 * 1024
 _DONE = b"[DONE]"
 _KEEP_ALIVE_SECONDS = 4  # vLLM closes idle connections after 5 s: ours must go first
-
-
-class Failure(Exception):
-    """A target did not answer; `error` is what the caller is told if no other target does."""
-
-    def __init__(self, reason: str, error: GatewayError) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.error = error
 
 
 class Upstream:
@@ -85,7 +69,7 @@ class Upstream:
             elif response.content_type == "application/json":
                 yield self._whole(response, deadline)  # a server that cannot stream answers in one piece
             else:
-                raise _failed(f"content type {response.content_type} instead of an event stream")
+                raise failure.failed(f"content type {response.content_type} instead of an event stream")
         finally:
             response.close()
 
@@ -103,6 +87,21 @@ class Upstream:
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False
         return not names or model in names
+
+    async def metrics(self, url: str, *, within: float) -> str | None:
+        """The Prometheus text of the server behind `url`; None where it has none, or none `within` so many seconds."""
+        address, text = f"{url.removesuffix('/v1')}/metrics", b""
+        try:
+            async with asyncio.timeout(within), self._open().get(address, allow_redirects=False) as response:
+                if response.status != 200 or response.content_type not in _METRICS:
+                    return None
+                while data := await response.content.readany():
+                    text += data
+                    if len(text) > MAX_EVENT_BYTES:
+                        return None
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return None
+        return text.decode(errors="replace")
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -123,13 +122,13 @@ class Upstream:
             except aiohttp.ServerDisconnectedError as error:
                 # A kept connection that the server closed meanwhile: the request was not read, so it may be sent again.
                 if attempt == 2:
-                    raise _unavailable("connection closed before an answer") from error
+                    raise failure.unavailable("connection closed before an answer") from error
             except (aiohttp.ServerTimeoutError, aiohttp.ClientConnectorError) as error:
-                raise _unavailable(f"cannot connect: {type(error).__name__}") from error
+                raise failure.unavailable(f"cannot connect: {type(error).__name__}") from error
             except TimeoutError as error:
-                raise _timeout("no answer within the first-content limit") from error
+                raise failure.timeout("no answer within the first-content limit") from error
             except (aiohttp.ClientError, OSError) as error:
-                raise _failed(f"broken exchange: {type(error).__name__}") from error
+                raise failure.failed(f"broken exchange: {type(error).__name__}") from error
         raise AssertionError("unreachable")
 
     async def _chunks(self, response: aiohttp.ClientResponse, deadline: float) -> AsyncIterator[Chunk]:
@@ -159,7 +158,7 @@ class Upstream:
         while data := await _read(response, until):
             body += data
             if len(body) > MAX_EVENT_BYTES:
-                raise _failed("an answer that is too large")
+                raise failure.failed("an answer that is too large")
         chunk = _chunk(body)
         for choice in chunk.get("choices") or ():
             choice["delta"] = choice.pop("message", None)
@@ -172,45 +171,7 @@ class Upstream:
                 raw = await response.content.read(_ERROR_BYTES)
         except (aiohttp.ClientError, OSError, TimeoutError):
             raw = b""
-        return refusal(response.status, response.headers.get("retry-after"), raw)
-
-
-def refusal(status: int, retry_after: str | None, raw: bytes) -> Exception:
-    """Who is to blame for an answer of `status`; nothing of the body is passed on but the words about a caller's fault."""
-    message, code, param = _words(raw)
-    if status == 429:
-        seconds = retry_after if retry_after and retry_after.isdigit() else "1"
-        limited = RateLimited("The model server takes no more requests for now.", headers={"retry-after": seconds})
-        return Failure("status 429", limited)
-    if status in (400, 404, 413, 422):
-        text = message.lower()
-        if code == "context_length_exceeded" or "context length" in text or "maximum model length" in text:
-            return ContextLengthExceeded(message or "The request does not fit the model's context.", param="messages")
-        if "--tool-call-parser" in text:  # the flag is the operator's, the caller can only do without
-            return InvalidRequest("This model does not call tools.", param="tools")
-        # A model server without a chat template, or without the model, is our fault and not the caller's.
-        if status != 404 and "chat template" not in text and message:
-            return InvalidRequest(message, param=param)
-        return _failed(f"status {status}")
-    if status == 503:
-        return Failure("status 503", UpstreamUnavailable("No model server is available.", headers=_retry(retry_after)))
-    if status in (408, 504):
-        return _timeout(f"status {status}")
-    return _failed(f"status {status}")
-
-
-def _words(raw: bytes) -> tuple[str, str | None, str | None]:
-    """Message, code and param of an error body, OpenAI's or a flat one."""
-    try:
-        answer = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return "", None, None
-    error = answer.get("error", answer) if isinstance(answer, dict) else {}
-    if not isinstance(error, dict):
-        return str(error)[:500], None, None
-    code, param = error.get("code"), error.get("param")
-    message = str(error.get("message") or "")[:500]
-    return message, code if isinstance(code, str) else None, param[:100] if isinstance(param, str) else None
+        return failure.refusal(response.status, response.headers.get("retry-after"), raw)
 
 
 def _names(raw: bytes) -> list[str]:
@@ -221,30 +182,14 @@ def _names(raw: bytes) -> list[str]:
         return []
 
 
-def _retry(retry_after: str | None) -> dict[str, str]:
-    return {"retry-after": retry_after if retry_after and retry_after.isdigit() else "2"}
-
-
-def _failed(reason: str) -> Failure:
-    return Failure(reason, UpstreamFailed("The model server gave no usable answer."))
-
-
-def _timeout(reason: str) -> Failure:
-    return Failure(reason, UpstreamTimeout("The model server did not answer in time."))
-
-
-def _unavailable(reason: str) -> Failure:
-    return Failure(reason, UpstreamUnavailable("No model server is available.", headers={"retry-after": "2"}))
-
-
 async def _read(response: aiohttp.ClientResponse, until: float) -> bytes:
     try:
         async with asyncio.timeout_at(until):
             return await response.content.readany()
     except TimeoutError as error:
-        raise _timeout("silent for longer than the limit") from error
+        raise failure.timeout("silent for longer than the limit") from error
     except (aiohttp.ClientError, OSError) as error:
-        raise _failed(f"cut: {type(error).__name__}") from error
+        raise failure.failed(f"cut: {type(error).__name__}") from error
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
@@ -261,18 +206,18 @@ def _parse(parser: EventParser, data: bytes) -> list[bytes]:
     try:
         return parser.feed(data) if data else parser.close()
     except EventTooLarge as error:
-        raise _failed(str(error)) from error
+        raise failure.failed(str(error)) from error
 
 
 def _chunk(event: bytes) -> Chunk:
     try:
         chunk = orjson.loads(event)
     except orjson.JSONDecodeError as error:
-        raise _failed("an event that is not JSON") from error
+        raise failure.failed("an event that is not JSON") from error
     if not isinstance(chunk, dict):
-        raise _failed("an event that is not an object")
+        raise failure.failed("an event that is not an object")
     if chunk.get("error"):
-        raise _failed("an error event inside the stream")
+        raise failure.failed("an error event inside the stream")
     return chunk
 
 

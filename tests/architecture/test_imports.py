@@ -7,8 +7,10 @@ from tests.architecture.sources import Module, modules, top
 # The gateway's layers, lowest first: a module imports only from layers below its own.
 LAYERS = (
     {"errors"},
-    {"protocol", "settings", "exchange", "sse", "journal"},
+    {"protocol", "settings", "exchange", "sse", "journal", "failure"},
     {"guardrails", "upstream", "limits", "ledger", "disconnect", "access", "telemetry", "payload"},
+    {"breaker", "load"},
+    {"pool"},
     {"routing"},
     {"ask", "answer", "collect", "health"},
     {"chat"},
@@ -26,6 +28,7 @@ MAY_IMPORT = {
     "gateway": frozenset({"auth"}),
     "loadtests": frozenset[str](),
 }
+MEASURES_PARTS = "loadtests.bench"  # benchmarks run the gateway's parts in their own process
 STARTS_SERVING = {"gateway.cli", "gateway.commands.up"}
 
 WEB = {
@@ -52,6 +55,7 @@ def wrong_package(module: Module) -> list[str]:
     """Imports of packages of ours that the module's package knows nothing of."""
     allowed = MAY_IMPORT[module.package] | {module.package}
     allowed |= {"serving"} if module.name in STARTS_SERVING else set()
+    allowed |= {"gateway"} if module.name.startswith(MEASURES_PARTS) else set()
     ours = {*MAY_IMPORT, "evaluation", "tests"}
     return [f"{module.name} imports {name}" for name in module.imports() if top(name) in ours - allowed]
 
@@ -137,6 +141,7 @@ def test_a_broken_rule_is_noticed(rule: Rule, name: str, source: str) -> None:
         ),
         (wrong_package, "gateway.commands.up", "from serving.plan import Plan"),
         (wrong_package, "gateway.access", "from auth import Principal"),
+        (wrong_package, "loadtests.bench.balancing", "from gateway.pool import Pool"),
         (web_outside_its_place, "gateway.routes", "from fastapi import APIRouter"),
         (load_tests_imported, "tests.loadtests.test_parts", "from loadtests.ramp import users_at"),
     ],

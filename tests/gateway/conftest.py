@@ -15,6 +15,10 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 
 @pytest.fixture
 async def plain_home(tmp_path: Path) -> AsyncIterator[House]:
-    """A gateway that only annotates the language, for tests whose text is not the point."""
-    async with house(tmp_path, guards={"language": {"mode": "annotate"}, "terms": {"terms": ["zorglub"]}}) as running:
+    """A gateway that only annotates the language and never leaves a replica alone: for tests of one answer at a time."""
+    async with house(
+        tmp_path,
+        routing={"failures": 1_000_000},
+        guards={"language": {"mode": "annotate"}, "terms": {"terms": ["zorglub"]}},
+    ) as running:
         yield running

@@ -5,11 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ModelNotFound, UpstreamUnavailable
-from gateway.routing import Catalogue, Ladder, Pool, Replica
-from gateway.settings import Settings
-from tests.gateway.requests import target
-
-LOCAL, GPT = (Pool(name, target(), [Replica("http://127.0.0.1:1/v1")]) for name in ("local", "gpt"))
+from gateway.pool import Pool
+from gateway.routing import Catalogue, Ladder
+from gateway.settings import Routing, Settings
+from tests.gateway.requests import Clock, pool_of
 
 
 def catalogue(**targets: dict[str, Any]) -> Catalogue:
@@ -47,12 +46,78 @@ def climbed(ladder: Ladder, events: str) -> list[str]:
     ],
 )
 def test_a_failure_asks_the_next_target_and_a_drift_asks_again_firmly(events: str, asks: list[str]) -> None:
-    assert climbed(Ladder((LOCAL, GPT)), events) == asks
+    assert climbed(Ladder((pool_of(name="local"), pool_of(name="gpt"))), events) == asks
 
 
-@given(st.integers(0, 5), st.lists(st.booleans(), min_size=12, max_size=12))
-def test_a_ladder_always_ends_and_asks_no_target_more_than_twice(targets: int, fails: list[bool]) -> None:
-    pools = tuple(Pool(str(number), target(), []) for number in range(targets))
+@pytest.mark.parametrize(
+    ("events", "asks"),
+    [
+        ("f", ["local", "local"]),
+        ("ff", ["local", "local", "gpt"]),
+        ("ffff", ["local", "local", "gpt", "gpt", "end"]),
+        ("fd", ["local", "local", "local+"]),
+        ("fdf", ["local", "local", "local+", "gpt+"]),
+        ("df", ["local", "local+", "local+"]),
+        ("dd", ["local", "local+", "gpt+"]),
+        ("fdd", ["local", "local", "local+", "gpt+"]),
+    ],
+)
+def test_a_failure_asks_another_replica_of_the_target_once(events: str, asks: list[str]) -> None:
+    assert climbed(Ladder((pool_of(3, name="local"), pool_of(3, name="gpt"))), events) == asks
+
+
+def test_the_replica_that_failed_is_not_the_one_asked_again() -> None:
+    for _ in range(20):
+        ladder = Ladder((pool_of(3),))
+        asked = []
+        while (ask := ladder.current()) is not None:
+            asked.append(ask.call.replica.index)
+            ladder.failed()
+        assert len(set(asked)) == 2
+
+
+def opened(pool: Pool, clock: Clock, *replicas: int) -> Pool:
+    """The pool with the breakers of some replicas open since `clock`'s now."""
+    for index in replicas:
+        breaker = pool.replicas[index].breaker
+        for _ in range(ROUTING.failures):
+            breaker.failed(breaker.enter())
+    return pool
+
+
+ROUTING = Routing(failures=2, cool_down_seconds=10)
+
+
+def test_a_target_whose_breakers_are_all_open_is_passed_over() -> None:
+    clock = Clock()
+    local = opened(pool_of(2, "local", clock, ROUTING), clock, 0, 1)
+    assert climbed(Ladder((local, pool_of(name="gpt"))), "f") == ["gpt", "end"]
+
+
+@pytest.mark.parametrize(("passed", "retry_after"), [(0, "10"), (0.5, "10"), (3, "7"), (9.5, "1")])
+def test_when_every_breaker_is_open_the_caller_is_told_when_the_next_trial_is(passed: float, retry_after: str) -> None:
+    clock = Clock()
+    first = opened(pool_of(2, "local", clock, ROUTING), clock, 0, 1)
+    clock.now += passed
+    second = opened(pool_of(1, "gpt", clock, ROUTING), clock, 0)
+    with pytest.raises(UpstreamUnavailable) as refused:
+        Ladder((first, second)).current()
+    assert refused.value.headers == {"retry-after": retry_after}
+
+
+def test_while_every_trial_is_under_way_the_caller_is_told_a_second() -> None:
+    clock = Clock()
+    pool = opened(pool_of(1, "local", clock, ROUTING), clock, 0)
+    clock.now += 10
+    pool.replicas[0].breaker.enter()
+    with pytest.raises(UpstreamUnavailable) as refused:
+        Ladder((pool,)).current()
+    assert refused.value.headers == {"retry-after": "1"}
+
+
+@given(st.integers(0, 5), st.integers(1, 3), st.lists(st.booleans(), min_size=18, max_size=18))
+def test_a_ladder_always_ends_and_asks_no_target_too_often(targets: int, replicas: int, fails: list[bool]) -> None:
+    pools = tuple(pool_of(replicas, name=str(number)) for number in range(targets))
     ladder, asked = Ladder(pools), []
     for fail in fails:
         if (ask := ladder.current()) is None:
@@ -60,24 +125,10 @@ def test_a_ladder_always_ends_and_asks_no_target_more_than_twice(targets: int, f
         asked.append(ask.pool.name)
         ladder.failed() if fail else ladder.drifted()
     assert ladder.current() is None
-    assert all(asked.count(name) <= 2 for name in asked)
+    again = 1 if replicas > 1 else 0  # another replica after a failure
+    assert all(asked.count(name) <= 2 + again for name in asked)
     assert sorted(set(asked)) == [pool.name for pool in pools]
-    assert len(asked) <= targets + 1
-
-
-def test_the_replica_with_the_fewest_requests_under_way_is_asked() -> None:
-    first, second = Replica("a"), Replica("b")
-    pool = Pool("p", target(), [first, second])
-    with pool.least_loaded().load() as one, pool.least_loaded().load() as two:
-        assert {one, two} == {"a", "b"}
-    assert (first.in_flight, second.in_flight) == (0, 0)
-
-
-def test_a_request_that_fails_no_longer_counts() -> None:
-    replica = Replica("a")
-    with pytest.raises(ValueError, match="broken"), replica.load():
-        raise ValueError("broken")
-    assert replica.in_flight == 0
+    assert len(asked) <= targets * (1 + again) + 1
 
 
 def test_a_model_s_targets_come_in_the_order_of_the_configuration() -> None:

@@ -1,7 +1,9 @@
 """Whatever a model server writes and however the network cuts it, a stream keeps its promises."""
 
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.house import MODEL, House
+from tests.house import MODEL, House, house
 from tests.upstream import Exchange, chunk, usage
 
 TEXT = st.text(st.sampled_from("abcdé œ’«»\U0001f600\n.!? "), min_size=1, max_size=12)
@@ -87,12 +89,19 @@ async def events_of(home: House, *, include_usage: bool) -> tuple[int, list[str]
     return 200, [event.removeprefix("data: ") for event in events]
 
 
+@pytest.fixture
+async def patient_home(tmp_path: Path) -> AsyncIterator[House]:
+    """A gateway that goes on asking a server that fails again and again; the language is only annotated."""
+    async with house(tmp_path, guards={"language": {"mode": "annotate"}}, routing={"failures": 1_000_000}) as running:
+        yield running
+
+
 @pytest.mark.timeout(300)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(told=TOLD, include_usage=st.booleans())
-async def test_a_stream_keeps_its_promises(plain_home: House, told: Told, include_usage: bool) -> None:
-    plain_home.local.answers(told)
-    status, events = await events_of(plain_home, include_usage=include_usage)
+async def test_a_stream_keeps_its_promises(patient_home: House, told: Told, include_usage: bool) -> None:
+    patient_home.local.answers(told)
+    status, events = await events_of(patient_home, include_usage=include_usage)
     if status != 200:
         assert told.ending not in ("whole", "no usage", "no done")
         return

@@ -47,6 +47,17 @@ def test_an_exchange_is_counted_once_in_every_metric() -> None:
     assert found["passerelle_first_text_seconds_sum", "m"] == pytest.approx(0.2)
 
 
+def test_the_state_of_each_replica_is_shown_as_it_is_when_asked() -> None:
+    metrics, state = Metrics(frozenset()), {0: 0, 1: 2}
+    for index in state:
+        metrics.watch("local", index, lambda index=index: state[index])  # type: ignore[misc]
+    shown = metrics.render().decode()
+    assert 'passerelle_replica_state{replica="1",target="local"} 2.0' in shown
+    state[1] = 1
+    assert 'passerelle_replica_state{replica="1",target="local"} 1.0' in metrics.render().decode()
+    assert 'passerelle_replica_state{replica="0",target="local"} 0.0' in shown
+
+
 def test_names_that_callers_invent_do_not_become_labels() -> None:
     metrics = Metrics(frozenset({"m"}))
     for number in range(100):
