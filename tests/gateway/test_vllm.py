@@ -12,6 +12,9 @@ import pytest
 
 from gateway.chat import REFUSAL
 from gateway.guardrails.language import Detector, Verdict
+from gateway.load import Figures, parse
+from gateway.settings import Times
+from gateway.upstream import Upstream
 from serving.server import ModelServer
 from tests.house import House, house
 
@@ -97,3 +100,10 @@ async def test_a_refusal_of_vllm_keeps_its_words_and_our_shape(tmp_path: Path, t
         with pytest.raises(openai.BadRequestError) as refused:
             await home.client().chat.completions.create(model=tiny_falcon_server.served_name, messages=long)  # type: ignore[arg-type]
     assert refused.value.code == "context_length_exceeded"
+
+
+async def test_the_metrics_that_balance_replicas_are_there_by_their_names(tiny_falcon_server: ModelServer) -> None:
+    async with Upstream(Times()) as client:
+        shown = await client.metrics(tiny_falcon_server.base_url, within=5)
+    assert shown is not None
+    assert parse(shown) == Figures(0, 0, 0)
