@@ -91,7 +91,6 @@ class Run:
         self._send = send
         self._standing: Standing | None = None
         self._answer: Answer | None = None
-        self._settled = False
 
     def headers(self) -> dict[str, str]:
         """The headers of the answer, known so far."""
@@ -262,10 +261,9 @@ class Run:
 
     def ended(self, state: State, *, status: int, error: str | None = None) -> None:
         """Settle the exchange; only the first call counts."""
-        if self._settled:
-            return
-        self._settled = True
         exchange = self._exchange
+        if exchange.terminal:
+            return
         if state is State.FAILED and exchange.state is State.COMMITTED:
             state = State.TRUNCATED
         exchange.move(state)

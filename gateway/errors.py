@@ -120,13 +120,6 @@ class ServerStopping(GatewayError):
     code: str | None = "server_stopping"
 
 
-class DependencyDown(GatewayError):
-    """A part that must answer before the request may go on does not."""
-
-    status = 503
-    code: str | None = "dependency_unavailable"
-
-
 def body(error: Renderable) -> dict[str, Any]:
     """The OpenAI error object: `{"error": {"message", "type", "param", "code"}}`."""
     return {

@@ -6,7 +6,6 @@ The parser works on bytes and never decodes: a character cut in two by a network
 from __future__ import annotations
 
 DONE = b"data: [DONE]\n\n"
-COMMENT = b": keep-alive\n\n"
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 

@@ -45,12 +45,13 @@ def run(args: argparse.Namespace) -> int:
             os.environ[f"PASSERELLE_SERVER__{name.upper()}"] = str(getattr(args, name))
     if args.config is not None:
         os.environ["PASSERELLE_CONFIG"] = str(args.config.absolute())
-    server = load().server
+    settings = load()
+    server = settings.server
     configure_logging()
-    create_app(load())  # a configuration that cannot work ends here, in one sentence, and not in every worker
+    app = create_app(settings)  # a configuration that cannot work ends here, in one sentence, and not in every worker
     uvicorn.run(
-        "gateway.app:from_environment",
-        factory=True,
+        app if server.workers == 1 else "gateway.app:from_environment",
+        factory=server.workers != 1,
         host=server.host,
         port=server.port,
         workers=server.workers,

@@ -57,7 +57,15 @@ def test_a_word_of_the_workplace_is_noticed(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["COPY . /app/", "./work/x", "an issue of taste", "~/work/x", "/workers/2", "RUNNER ?= ../sha" + "red/x.py"]
+    "text",
+    [
+        "COPY . /app/",
+        "./wor" + "k/x",
+        "an issue of taste",
+        "~/wor" + "k/x",
+        "/workers/2",
+        "RUNNER ?= ../sha" + "red/x.py",
+    ],
 )
 def test_what_a_product_may_say_is_let_be(text: str) -> None:
     assert words_in(text) == []

@@ -25,7 +25,6 @@ EXPECTED = {
     "UpstreamUnavailable": (503, "server_error", "upstream_unavailable"),
     "UpstreamTimeout": (504, "server_error", "upstream_timeout"),
     "ServerStopping": (503, "server_error", "server_stopping"),
-    "DependencyDown": (503, "server_error", "dependency_unavailable"),
 }
 
 
