@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 
 import structlog
 from fastapi import FastAPI
@@ -26,7 +25,7 @@ from auth.routes import router as auth_router
 from auth.signing import keys_from_folder
 from auth.store import UserStore
 from auth.tokens import Tokens
-from gateway import admin, errors, load, routes
+from gateway import admin, errors, routes
 from gateway.access import Access
 from gateway.chat import Chat
 from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound, Renderable
@@ -35,12 +34,13 @@ from gateway.health import Health
 from gateway.journal import Journal
 from gateway.ledger import Ledger, journal_folder
 from gateway.limits import limiter
-from gateway.pool import Pool
+from gateway.reload import Reload
 from gateway.routing import Catalogue
-from gateway.settings import BadSettings, Settings
+from gateway.settings import Settings
 from gateway.settings import load as load_settings
 from gateway.telemetry import Metrics, Telemetry, configure_logging
 from gateway.upstream import Upstream
+from gateway.watching import Watching
 
 log = structlog.get_logger()
 
@@ -54,31 +54,37 @@ class Parts:
     ledger: Ledger
     journal: Journal
     upstream: Upstream
-    pools: list[Pool]
+    watching: Watching
+    reload: Reload | None
     redis: Redis | None
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The gateway for `settings`; raises BadSettings or auth.errors.BadConfiguration."""
-    if not settings.models:
-        raise BadSettings("models is empty: publish at least one, as passerelle.example.toml shows.")
+def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -> FastAPI:
+    """The gateway for `settings`; raises BadSettings or auth.errors.BadConfiguration.
+
+    At SIGHUP they are read again by `read`, if it is given.
+    """
+    settings.require_models()
     engine = database.engine(settings.state.database())
     keys = keys_from_folder(settings.auth.signing_keys or settings.state.directory / "signing-keys")
     users, metrics, catalogue = UserStore(engine), Metrics(frozenset(settings.models)), Catalogue(settings)
-    pools = list(catalogue.pools.values())
     journal = Journal(journal_folder(settings.state.directory))
     redis_url = settings.state.redis_url.get_secret_value() if settings.state.redis_url else None
     limits, redis = limiter(redis_url, workers=settings.server.workers)
-    parts = Parts(engine, users, Ledger(engine, journal), journal, Upstream(settings.times), pools, redis)
-    for pool in pools:
-        for replica in pool.replicas:
-            metrics.watch(pool.name, replica.index, replica.breaker.state)
+    upstream = Upstream(settings.times)
+    watching = Watching(catalogue, upstream)
+
+    async def replaced() -> None:
+        _show(metrics, catalogue)
+        await watching.follow()
+
+    reload = Reload(settings, read, catalogue, replaced) if read else None
+    parts = Parts(engine, users, Ledger(engine, journal), journal, upstream, watching, reload, redis)
+    _show(metrics, catalogue)
     tokens = Tokens(keys, settings.auth.issuer, settings.auth.audience, settings.auth.token_seconds)
     chat = Chat(settings, catalogue, parts.upstream, Guards(settings.guards), limits, parts.ledger, metrics.observe)
 
-    app = FastAPI(
-        title="Passerelle", lifespan=_lifespan(parts, settings.routing.scrape_seconds), docs_url=None, redoc_url=None
-    )
+    app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None)
     passwords, access = Passwords(), Access(tokens)
     app.include_router(routes.v1(chat, access))
     app.include_router(routes.probes(Health(engine, catalogue, parts.upstream), metrics))
@@ -93,7 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
 def from_environment() -> FastAPI:
     """The factory uvicorn's workers call; `PASSERELLE_CONFIG` names the configuration file."""
     configure_logging()
-    return create_app(load_settings())
+    return create_app(load_settings(), load_settings)
 
 
 def _login_rate(settings: Settings) -> str | None:
@@ -101,13 +107,26 @@ def _login_rate(settings: Settings) -> str | None:
     return f"{rate}/minute" if rate else None
 
 
-def _lifespan(parts: Parts, scrape_seconds: float) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _show(metrics: Metrics, catalogue: Catalogue) -> None:
+    """Have the metrics show what the catalogue holds now."""
+    metrics.follow(frozenset(catalogue.names()))
+    for pool in catalogue.pools.values():
+        metrics.watch_queue(pool.name, pool.admission)
+        for replica in pool.replicas:
+            metrics.watch(pool.name, replica.index, replica.breaker.state)
+            if pool.probed:
+                metrics.watch_probes(pool.name, replica.index, replica.breaker.down)
+
+
+def _lifespan(parts: Parts) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await parts.users.create_schema()
         await parts.ledger.create_schema()
-        async with parts.upstream:
-            tasks = [asyncio.create_task(parts.ledger.run()), *_watching(parts, scrape_seconds)]
+        async with parts.upstream, parts.watching:
+            tasks = [asyncio.create_task(parts.ledger.run())]
+            if parts.reload is not None:
+                tasks.append(asyncio.create_task(parts.reload.run()))
             yield
             for task in tasks:
                 task.cancel()
@@ -116,14 +135,6 @@ def _lifespan(parts: Parts, scrape_seconds: float) -> Callable[[FastAPI], Abstra
         await _close(parts)
 
     return lifespan
-
-
-def _watching(parts: Parts, seconds: float) -> Iterator[asyncio.Task[None]]:
-    read = partial(parts.upstream.metrics, within=seconds)
-    for pool in parts.pools:
-        if pool.target.kind == "vllm":  # nobody else has these metrics
-            loads = [(replica.url, replica.load) for replica in pool.replicas]
-            yield asyncio.create_task(load.watch(loads, read, seconds))
 
 
 async def _close(parts: Parts) -> None:

@@ -8,7 +8,7 @@ import orjson
 
 from gateway.protocol import ChatRequest
 from gateway.routing import Ask
-from gateway.settings import Target
+from gateway.target import Target
 
 FIRM_INSTRUCTION: Final = (
     "Réponds uniquement en français. Toute ta réponse doit être rédigée en français correct, sans aucune phrase dans une "
@@ -18,6 +18,17 @@ FIRM_INSTRUCTION: Final = (
 OPENING: Final = "Voici ma réponse, en français :"
 
 _OURS: Final = frozenset({"model", "stream", "stream_options", "max_tokens", "max_completion_tokens"})
+# OpenAI takes labels for stored answers alone, and no answer is stored: a fallback must not fail for them.
+_NOT_FOR_OPENAI: Final = frozenset({"metadata"})
+
+
+def streamed(target: Target) -> dict[str, Any]:
+    """The fields that every body has, of whatever task: our model's name there, streamed, with usage."""
+    options: dict[str, Any] = {"include_usage": True}
+    if target.kind == "vllm":
+        # vLLM then counts in every chunk, so that an answer given up half-way has its true cost.
+        options["continuous_usage_stats"] = True
+    return {"model": target.model, "stream": True, "stream_options": options}
 
 
 def has_opening(request: ChatRequest, ask: Ask) -> bool:
@@ -33,16 +44,12 @@ def has_opening(request: ChatRequest, ask: Ask) -> bool:
 def body(request: ChatRequest, ask: Ask) -> bytes:
     """The JSON body for a target: always streamed, always with usage."""
     target = ask.pool.target
+    left_out = _OURS | _NOT_FOR_OPENAI if target.kind == "openai" else _OURS
     asked: dict[str, Any] = {
         **target.defaults,
-        **{key: value for key, value in request.raw.items() if key not in _OURS},
+        **{key: value for key, value in request.raw.items() if key not in left_out},
+        **streamed(target),
     }
-    asked["model"] = target.model
-    asked["stream"] = True
-    asked["stream_options"] = {"include_usage": True}
-    if target.kind == "vllm":
-        # vLLM then counts in every chunk, so that an answer given up half-way has its true cost.
-        asked["stream_options"]["continuous_usage_stats"] = True
     if (request.fields.n or 1) > 1 and "temperature" not in request.raw:
         asked.pop("temperature", None)  # greedy, a default of small models, allows one choice only
     if request.max_tokens is not None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from typing import Final
+
+_MISSES: Final = 2  # one lost probe is chance
 
 
 class State(enum.IntEnum):
@@ -23,6 +26,9 @@ class Breaker:
 
     `enter` gives a request its period; what is told of a request of an earlier period than the present one is old news and
     changes nothing. A period ends when the breaker opens. `clock` is a monotonic clock in seconds.
+
+    Probes are a second opinion: two that fail in a row say that the replica is `down`. They never close a breaker, since a server
+    can name its models over an engine that has died.
     """
 
     def __init__(self, failures: int, cool_down: float, clock: Callable[[], float]) -> None:
@@ -31,6 +37,11 @@ class Breaker:
         self._period = 0
         self._opened: float | None = None
         self._trial = False
+        self._missed = 0
+
+    def adjust(self, failures: int, cool_down: float) -> None:
+        """Go on with other bounds; what is known stays known."""
+        self._limit, self._cool_down = failures, cool_down
 
     def state(self) -> State:
         """The state now; an open breaker whose time is over stays `OPEN` until its trial begins."""
@@ -83,3 +94,13 @@ class Breaker:
         """A request ended without a word on the replica: its client left, or it was the request's fault."""
         if period == self._period:
             self._trial = False
+
+    def probed(self, *, up: bool) -> None:
+        """A probe has come back. One that finds a replica that was down has the trial of an open breaker wait no longer."""
+        if up and self.down() and self._opened is not None:
+            self._opened = float("-inf")
+        self._missed = 0 if up else self._missed + 1
+
+    def down(self) -> bool:
+        """Whether the last probes failed, two in a row or more."""
+        return self._missed >= _MISSES

@@ -70,6 +70,13 @@ class ModelNotFound(InvalidRequest):
     code: str | None = "model_not_found"
 
 
+class WrongTask(InvalidRequest):
+    """The model exists, but does not do what this path is for."""
+
+    status = 404
+    code: str | None = "model_not_supported"
+
+
 class NotFound(InvalidRequest):
     """No such path."""
 
@@ -106,6 +113,12 @@ class UpstreamUnavailable(GatewayError):
     code: str | None = "upstream_unavailable"
 
 
+class Overloaded(UpstreamUnavailable):
+    """More requests than a pool and its queue can take; `Retry-After` is how long a place may take to come free."""
+
+    code: str | None = "overloaded"
+
+
 class UpstreamTimeout(GatewayError):
     """The model server did not answer, or fell silent, within the time limits."""
 
@@ -134,7 +147,9 @@ def body(error: Renderable) -> dict[str, Any]:
 
 def render(error: Renderable) -> tuple[int, dict[str, str], bytes]:
     """An error as an HTTP answer: status, headers, JSON body."""
-    return error.status, {"content-type": "application/json", **error.headers}, orjson.dumps(body(error))
+    # RFC 6585, section 4, and RFC 9110, section 15.6.4: whoever is told to come back is told when.
+    passing = {"retry-after": "1"} if error.status in (429, 503) else {}
+    return error.status, {"content-type": "application/json", **passing, **error.headers}, orjson.dumps(body(error))
 
 
 def event(error: Renderable) -> bytes:

@@ -54,18 +54,16 @@ class Health:
         return True
 
     async def _models(self) -> dict[str, bool]:
+        # All of it is taken now: while the servers are asked the catalogue may be replaced.
+        published = {name: self._catalogue.targets(name, may_leave=True) for name in self._catalogue.names()}
         pools = list(self._catalogue.pools.values())
         up = dict(zip((pool.name for pool in pools), await asyncio.gather(*map(self._pool, pools)), strict=True))
-        names = self._catalogue.names()
-        return {
-            f"model {name}": any(up[pool.name] for pool in self._catalogue.targets(name, may_leave=True))
-            for name in names
-        }
+        return {f"model {name}": any(up[pool.name] for pool in targets) for name, targets in published.items()}
 
     async def _pool(self, pool: Pool) -> bool:
         # An outside target is not asked: it would count against its rate limits, and the fallback is not ours to watch.
         if pool.target.outside:
             return True
-        key, model = pool.target.key(), pool.target.model
+        key, model = pool.key, pool.target.model
         answers = await asyncio.gather(*(self._upstream.serves(replica.url, key, model) for replica in pool.replicas))
         return any(answers)

@@ -59,12 +59,17 @@ class Load:
 
     def __init__(self, target: str, replica: int, seconds: float, clock: Callable[[], float]) -> None:
         """`seconds` is the time between two readings, `clock` a monotonic clock."""
-        self._log = log.bind(target=target, replica=replica)
-        self._lifetime, self._clock = seconds * _FRESH_ROUNDS, clock
+        self._target, self._clock = target, clock
+        self.adjust(replica, seconds)
         self._figures: Figures | None = None
         self._taken, self._own_then = float("-inf"), 0
         self.in_flight = 0
         self.problem: str | None = None
+
+    def adjust(self, replica: int, seconds: float) -> None:
+        """Go on at another place of the configuration, or read at other times."""
+        self._log = log.bind(target=self._target, replica=replica)
+        self._lifetime = seconds * _FRESH_ROUNDS
 
     def figures(self) -> Figures | None:
         """The last figures, or None when they are stale."""

@@ -6,17 +6,20 @@ replica at once (Mitzenmacher, "The power of two choices in randomized load bala
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from types import TracebackType
 from typing import Final, Self
 
+from gateway.admission import Admission
 from gateway.breaker import Breaker
 from gateway.failure import Failure
 from gateway.load import Load
-from gateway.settings import Routing, Target
+from gateway.settings import Routing
+from gateway.target import Target
 
 # Affinity yields when its replica has over half more to do than the other choice, and that by more than a few requests.
 _MORE: Final = 1.5
@@ -65,17 +68,23 @@ class Call:
 
 @dataclass(slots=True)
 class Pool:
-    """A target with its replicas. `affinity` is how many characters of a conversation decide its replica; 0 is none."""
+    """A target with its replicas. `affinity` is how many characters of a conversation decide its replica; 0 is none.
+
+    `key` is the upstream key. `probed`: what probes say of the replicas counts.
+    """
 
     name: str
     target: Target
     replicas: list[Replica]
     chance: random.Random
+    admission: Admission
     affinity: int = 0
+    key: str | None = field(default=None, repr=False)
+    probed: bool = False
 
     def choose(self, conversation: Iterable[str] = (), *, but: Replica | None = None) -> Replica | None:
-        """The replica to ask, other than `but`; None when no breaker admits a request."""
-        usable = [replica for replica in self.replicas if replica is not but and replica.breaker.admits()]
+        """The replica to ask, other than `but`; None when there is none that may be asked."""
+        usable = [replica for replica in self._usable() if replica is not but]
         if len(usable) < 2:
             return usable[0] if usable else None
         two = self.chance.sample(usable, 2)
@@ -86,9 +95,41 @@ class Pool:
             return home
         return two[less]
 
+    def _usable(self) -> list[Replica]:
+        """Those whose breaker admits a request and that are not down by their probes.
+
+        If probes say so of all of them, the breakers alone decide: probes time out together where servers have merely too much
+        to do (Envoy, "Panic threshold").
+        """
+        admitted = [replica for replica in self.replicas if replica.breaker.admits()]
+        if not self.probed:
+            return admitted
+        return [replica for replica in admitted if not replica.breaker.down()] or admitted
+
     def wait(self) -> float:
         """Seconds until a replica may be asked; infinity while every one of them has its trial under way."""
         return min((replica.breaker.wait() for replica in self.replicas), default=float("inf"))
+
+    def become(
+        self, target: Target, routing: Routing, *, clock: Callable[[], float], workers: int, key: str | None
+    ) -> None:
+        """Go on as `target`. A replica whose URL stays is the same as before: its breaker, its load, its requests."""
+        before = list(self.replicas)
+        self.replicas = []
+        for index, url in enumerate(_urls(target)):
+            replica = next((known for known in before if known.url == url), None)
+            if replica is None:
+                breaker = Breaker(routing.failures, routing.cool_down_seconds, clock)
+                replica = Replica(url, index, breaker, Load(self.name, index, routing.scrape_seconds, clock))
+            else:
+                before.remove(replica)
+                replica.index = index
+                replica.breaker.adjust(routing.failures, routing.cool_down_seconds)
+                replica.load.adjust(index, routing.scrape_seconds)
+            self.replicas.append(replica)
+        self.admission.resize(places(target, workers), target.queue_length, target.queue_seconds)
+        self.target, self.key, self.affinity = target, key, routing.affinity
+        self.probed = bool(routing.probe_seconds) and not target.outside
 
     def _home(self, usable: list[Replica], conversation: Iterable[str]) -> Replica:
         """Where this beginning was computed before: by rendezvous hashing, so that no other conversation moves when one goes."""
@@ -96,18 +137,30 @@ class Pool:
         return max(usable, key=lambda replica: blake2b(f"{replica.url}\n{beginning}".encode(), digest_size=8).digest())
 
 
-def pool(name: str, target: Target, routing: Routing, *, chance: random.Random, clock: Callable[[], float]) -> Pool:
-    """The pool of a target."""
-    replicas = [
-        Replica(
-            str(url).rstrip("/"),
-            index,
-            Breaker(routing.failures, routing.cool_down_seconds, clock),
-            Load(name, index, routing.scrape_seconds, clock),
-        )
-        for index, url in enumerate(target.urls)
-    ]
-    return Pool(name, target, replicas, chance, routing.affinity)
+def pool(
+    name: str,
+    target: Target,
+    routing: Routing,
+    *,
+    chance: random.Random,
+    clock: Callable[[], float],
+    workers: int = 1,
+    key: str | None = None,
+) -> Pool:
+    """The pool of a target; `workers` is how many processes share it, each with a part of its places."""
+    admission = Admission(places(target, workers), target.queue_length, target.queue_seconds, clock)
+    made = Pool(name, target, [], chance, admission)
+    made.become(target, routing, clock=clock, workers=workers, key=key)
+    return made
+
+
+def places(target: Target, workers: int) -> int:
+    """How many requests one of `workers` processes may have at a target at once; 0 is no bound."""
+    return math.ceil(target.concurrency * len(target.urls) / workers)
+
+
+def _urls(target: Target) -> list[str]:
+    return [str(url).rstrip("/") for url in target.urls]
 
 
 def _loads(replicas: list[Replica]) -> list[float]:

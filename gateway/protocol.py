@@ -7,22 +7,57 @@ checked here; the rest is the model server's to judge.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import msgspec
 import orjson
 
+from gateway import parameters
 from gateway.errors import InvalidRequest, PayloadTooLarge
+from gateway.target import Task
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 
-class ContentPart(msgspec.Struct):
-    """One part of a message: text, or something the gateway only passes on."""
+class Request(Protocol):
+    """What the pipeline wants to know of a checked request, whatever it asks for.
 
-    type: str
+    `raw` is the whole body as it came, for the model server; `max_tokens` the caller's bound on an answer; `choices` how many
+    answers are asked for.
+    """
+
+    @property
+    def raw(self) -> dict[str, Any]: ...  # noqa: D102  # the class says it
+    @property
+    def task(self) -> Task: ...  # noqa: D102
+    @property
+    def model(self) -> str: ...  # noqa: D102
+    @property
+    def stream(self) -> bool: ...  # noqa: D102
+    @property
+    def include_usage(self) -> bool: ...  # noqa: D102
+    @property
+    def max_tokens(self) -> int | None: ...  # noqa: D102
+    @property
+    def choices(self) -> int: ...  # noqa: D102
+    def texts(self) -> Iterator[str]: ...  # noqa: D102
+    def images(self) -> Iterator[str]: ...  # noqa: D102
+
+
+class ImageUrl(msgspec.Struct):
+    """Where an image is: at an address, or in the address itself (`data:`)."""
+
+    url: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class ContentPart(msgspec.Struct):
+    """One part of a message. A part of another kind would carry to the model what no guard can read."""
+
+    type: Literal["text", "refusal", "image_url"]
     text: str | None = None
+    refusal: str | None = None
+    image_url: ImageUrl | None = None
 
 
 class Message(msgspec.Struct):
@@ -36,7 +71,12 @@ class Message(msgspec.Struct):
         """The words of the message, parts joined by a line break."""
         if isinstance(self.content, str):
             return self.content
-        return "\n".join(part.text for part in self.content or () if part.text)
+        return "\n".join(text for part in self.content or () if (text := part.text or part.refusal))
+
+    def images(self) -> Iterator[str]:
+        """The addresses of the images in the message."""
+        if isinstance(self.content, list):
+            yield from (part.image_url.url for part in self.content if part.image_url is not None)
 
 
 class StreamOptions(msgspec.Struct):
@@ -63,6 +103,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
 
     raw: dict[str, Any]
     fields: Fields
+    task: Task = "chat"
 
     @property
     def model(self) -> str:
@@ -84,9 +125,18 @@ class ChatRequest(msgspec.Struct, frozen=True):
         """The caller's bound on the answer, in tokens, whichever of the two names it came under."""
         return self.fields.max_completion_tokens or self.fields.max_tokens
 
+    @property
+    def choices(self) -> int:
+        """How many answers are asked for."""
+        return self.fields.n or 1
+
     def texts(self) -> Iterator[str]:
         """The words of every message, in order."""
         return (message.text() for message in self.fields.messages)
+
+    def images(self) -> Iterator[str]:
+        """The addresses of all images."""
+        return (url for message in self.fields.messages for url in message.images())
 
 
 def parse(body: bytes, *, max_choices: int) -> ChatRequest:
@@ -96,14 +146,32 @@ def parse(body: bytes, *, max_choices: int) -> ChatRequest:
         InvalidRequest: no JSON (or nested too deep, or not UTF-8, or half a surrogate pair), or a wrong field.
     """
     raw = decode(body)
+    parameters.check(raw, parameters.REFUSED_OF_CHAT)
     fields = convert(raw, Fields)
+    _check_parts(fields.messages)
     if fields.n is not None and fields.n > max_choices:
         raise InvalidRequest(f"n is {fields.n}, but at most {max_choices} choices are served.", param="n")
     if fields.max_tokens and fields.max_completion_tokens and fields.max_tokens != fields.max_completion_tokens:
         raise InvalidRequest("max_tokens and max_completion_tokens disagree: send one of them.", param="max_tokens")
-    if fields.stream_options is not None and not fields.stream:
-        raise InvalidRequest("stream_options is only allowed when stream is true.", param="stream_options")
+    check_stream_options(fields.stream_options, fields.stream)
     return ChatRequest(raw=raw, fields=fields)
+
+
+def check_stream_options(options: StreamOptions | None, stream: bool | None) -> None:
+    """Raise InvalidRequest if a call that is not streamed has options for streams, as OpenAI does."""
+    if options is not None and not stream:
+        raise InvalidRequest("stream_options is only allowed when stream is true.", param="stream_options")
+
+
+def _check_parts(messages: list[Message]) -> None:
+    for turn, message in enumerate(messages):
+        parts = message.content if isinstance(message.content, list) else ()
+        for number, part in enumerate(parts):
+            if (part.type == "image_url") != (part.image_url is not None):
+                place = f"messages[{turn}].content[{number}]"
+                raise InvalidRequest(
+                    f"{place} must have image_url if, and only if, its type is image_url.", param=place
+                )
 
 
 def decode(body: bytes) -> dict[str, Any]:

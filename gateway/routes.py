@@ -12,27 +12,24 @@ from gateway.access import Access
 from gateway.chat import Chat, ChatResponse
 from gateway.exchange import Exchange
 from gateway.health import Health
+from gateway.target import Task
 from gateway.telemetry import Metrics, Trace
 
-_CHAT_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "description": "As OpenAI's API reference has it, “Create chat completion”.",
-                    "required": ["model", "messages"],
-                    "properties": {
-                        "model": {"type": "string"},
-                        "messages": {"type": "array", "minItems": 1, "items": {"type": "object"}},
-                        "stream": {"type": "boolean"},
-                    },
-                }
-            }
-        },
+
+def _body(title: str, *required: str, **properties: dict[str, Any]) -> dict[str, Any]:
+    """The part of the OpenAPI document that says what a route takes: the fields acted on, and where the others are described."""
+    schema = {
+        "type": "object",
+        "description": f"As OpenAI's API reference has it, “{title}”.",
+        "required": ["model", *required],
+        "properties": {"model": {"type": "string"}, **properties},
     }
-}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+_STREAM: dict[str, Any] = {"type": "boolean"}
+_TEXTS: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_MESSAGES: dict[str, Any] = {"type": "array", "minItems": 1, "items": {"type": "object"}}
 
 
 def v1(chat: Chat, access: Access) -> APIRouter:
@@ -40,12 +37,31 @@ def v1(chat: Chat, access: Access) -> APIRouter:
     routes = APIRouter(prefix="/v1", tags=["openai"])
     Caller = Annotated[Principal, Depends(access)]  # noqa: N806  # a type
 
-    @routes.post("/chat/completions", summary="Ask a model", openapi_extra=_CHAT_BODY)
-    async def chat_completions(http: Request, caller: Caller) -> Response:
+    def answer(http: Request, caller: Principal, task: Task) -> Response:
         trace: Trace = http.scope["passerelle"]
         exchange = Exchange(uuid.uuid4().hex, trace.request_id, chat.clock(), caller.tenant, caller.subject)
         trace.exchange = exchange
-        return ChatResponse(chat, http, caller, exchange)
+        return ChatResponse(chat, http, caller, exchange, task)
+
+    taken = _body("Create chat completion", "messages", messages=_MESSAGES, stream=_STREAM)
+
+    @routes.post("/chat/completions", summary="Ask a model", openapi_extra=taken)
+    async def chat_completions(http: Request, caller: Caller) -> Response:
+        return answer(http, caller, "chat")
+
+    taken = _body("Create completion", "prompt", prompt=_TEXTS, stream=_STREAM)
+
+    @routes.post("/completions", summary="Let a model go on from a text", openapi_extra=taken)
+    async def completions(http: Request, caller: Caller) -> Response:
+        return answer(http, caller, "completions")
+
+    @routes.post(
+        "/embeddings",
+        summary="Turn texts into vectors",
+        openapi_extra=_body("Create embeddings", "input", input=_TEXTS),
+    )
+    async def embeddings(http: Request, caller: Caller) -> Response:
+        return answer(http, caller, "embeddings")
 
     @routes.get("/models", summary="The models that are published")
     async def models(caller: Caller) -> Response:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import structlog
 
-from gateway.errors import ModelNotFound, UpstreamUnavailable
+from gateway.admission import Place
+from gateway.errors import ModelNotFound, Overloaded, UpstreamUnavailable
 from gateway.pool import Call, Pool, Replica, pool
 from gateway.settings import Settings
 
@@ -27,34 +29,47 @@ class Ask:
 
 
 class Ladder:
-    """The order of asks for one request.
+    """The order of asks for one request of `tenant`; a context that gives back what the request holds.
 
     A replica that fails is left for another of its target, once; then the target is left for the next. An answer that drifts
     before anything was delivered is asked again of the same target with a firm French instruction; if that drifts too, the
-    next target is asked, firmly from the start.
+    next target is asked, firmly from the start. A target with too many requests is left for the next when the request's time in
+    its queue is over.
     """
 
-    def __init__(self, pools: tuple[Pool, ...], conversation: Iterable[str] = ()) -> None:
-        self._pools = pools
+    def __init__(self, pools: tuple[Pool, ...], tenant: str = "", conversation: Iterable[str] = ()) -> None:
+        self._pools, self._tenant = pools, tenant
         self._conversation = tuple(conversation)
         self._position = 0
         self._firm = False
         self._asked: Replica | None = None
         self._left: Replica | None = None
+        self._place: Place | None = None  # kept while the same pool is asked again
+        self._turned_away: Overloaded | None = None
 
-    def current(self) -> Ask | None:
-        """What to ask now, or None when the ladder is at its end.
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave()
+
+    async def current(self) -> Ask | None:
+        """What to ask now, perhaps after a time in a queue; None when the ladder is at its end.
 
         Raises:
             UpstreamUnavailable: nothing can be asked at all, as no breaker admits a request.
+            Overloaded: nor does any queue.
         """
         while self._position < len(self._pools):
             pool = self._pools[self._position]
-            replica = pool.choose(self._conversation, but=self._left)
-            if replica is not None:
-                self._asked = replica
-                return Ask(pool, self._firm, Call(replica))
+            if await self._admitted(pool):
+                replica = pool.choose(self._conversation, but=self._left)
+                if replica is not None:
+                    self._asked = replica
+                    return Ask(pool, self._firm, Call(replica))
             self._next()
+        if self._turned_away is not None and self._asked is None:
+            raise self._turned_away
         if self._pools and self._asked is None:
             raise _unavailable(min(pool.wait() for pool in self._pools))
         return None
@@ -72,29 +87,76 @@ class Ladder:
             self._next()
         self._firm = True
 
+    def too_long(self) -> bool:
+        """The current target's context is too small for the request: only targets known to have more are asked, if there are."""
+        had = self._pools[self._position].target.context_length
+        while had is not None and self._position + 1 < len(self._pools):
+            self._next()
+            if (self._pools[self._position].target.context_length or 0) > had:
+                return True
+        self._next()
+        return False
+
+    async def _admitted(self, pool: Pool) -> bool:
+        if self._place is not None:
+            return True
+        if pool.wait() > 0:  # whoever waits in vain should not do so in a queue
+            return False
+        try:
+            self._place = await pool.admission.enter(self._tenant)
+        except Overloaded as error:
+            self._turned_away = error
+            return False
+        return True
+
     def _next(self) -> None:
+        self._leave()
         self._position, self._left = self._position + 1, None
+
+    def _leave(self) -> None:
+        if self._place is not None:
+            self._place.leave()
+            self._place = None
 
 
 class Catalogue:
     """The published models and the pools behind them; `clock` is a monotonic clock in seconds."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
-        chance = random.Random()  # noqa: S311  # which of two replicas: no secret
+        """Raises BadSettings where a target's key cannot be read."""
+        self._chance, self._clock = random.Random(), clock  # noqa: S311  # which of two replicas: no secret
+        self.pools: dict[str, Pool] = {}
+        self.routing = settings.routing
+        self.replace(settings, settings.keys())
+
+    def replace(self, settings: Settings, keys: Mapping[str, str | None]) -> None:
+        """Go on with these targets, models and routing; `keys` are the targets' own.
+
+        A target whose name stays keeps its pool, so that requests which wait for a replica see the new ones. The pool of a target
+        that is gone is let be: whoever was accepted there ends there.
+        """
         pools = {}
         for name, target in settings.targets.items():
-            if target.kind == "openai" and target.api_key_env and target.key() is None:
+            key = keys[name]
+            if target.kind == "openai" and target.api_key_env and key is None:
                 log.info("target_left_out", target=name, reason=f"{target.api_key_env} is not set")
                 continue
-            pools[name] = pool(name, target, settings.routing, chance=chance, clock=clock)
-        self.pools = pools
-        self._models: dict[str, tuple[Pool, ...]] = {}
+            workers, known = settings.server.workers, self.pools.get(name)
+            if known is None:
+                known = pool(
+                    name, target, settings.routing, chance=self._chance, clock=self._clock, workers=workers, key=key
+                )
+            else:
+                known.become(target, settings.routing, clock=self._clock, workers=workers, key=key)
+            pools[name] = known
+        models: dict[str, tuple[Pool, ...]] = {}
         for name, model in settings.models.items():
             usable = tuple(pools[target] for target in model.targets if target in pools)
             if usable:
-                self._models[name] = usable
+                models[name] = usable
             else:
                 log.warning("model_left_out", model=name, reason="none of its targets can be used")
+        self.pools, self.routing, self._models = pools, settings.routing, models
         self._owners = {name: model.owned_by for name, model in settings.models.items()}
 
     def names(self) -> list[str]:

@@ -11,24 +11,17 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from auth.password_rule import MIN_CHARACTERS
+from gateway.target import BadKeyFile, Count, Part, Seconds, Target
 
 Mode = Literal["enforce", "annotate", "off"]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Count = Annotated[int, Field(gt=0)]
 
 
 class BadSettings(Exception):
     """The configuration cannot be used; the message is the one sentence an operator needs."""
-
-
-class Part(BaseModel):
-    """A table of the file: unknown keys are errors, values do not change after the start."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Server(Part):
@@ -39,7 +32,7 @@ class Server(Part):
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     body_limit_bytes: Count = 4 * 1024 * 1024
     shutdown_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
-    trusted_proxies: list[str] = []
+    trusted_proxies: list[str] = Field(default_factory=list)
 
 
 class State(Part):
@@ -75,24 +68,27 @@ class Limits(Part):
 
 
 class Times(Part):
-    """Time limits towards a model server, in seconds."""
+    """Time limits towards a model server, in seconds; `keep_alive` is how long a stream to a caller is silent at most."""
 
     connect: Seconds = 3
     first_content: Seconds = 60
     idle: Seconds = 30
     total: Seconds = 600
+    keep_alive: Seconds = 15
 
 
 class Routing(Part):
     """Which replica of a pool is asked, and when one is left alone.
 
     `failures` in a row open a replica's breaker for `cool_down_seconds`. `affinity`: conversations that begin with the same so
-    many characters go to the same replica while it is not clearly busier than the others; 0 switches that off.
+    many characters go to the same replica while it is not clearly busier than the others; 0 switches that off. Each replica
+    that is not outside is asked for its models every `probe_seconds`; 0 switches that off.
     """
 
     failures: Count = 5
     cool_down_seconds: Seconds = 5
     scrape_seconds: Seconds = 1
+    probe_seconds: Annotated[float, Field(ge=0, le=86_400)] = 5
     affinity: Annotated[int, Field(ge=0)] = 0
 
 
@@ -108,7 +104,7 @@ class TermsGuard(Part):
     """Words that may neither come in nor go out, compared without regard to case, width or invisible characters."""
 
     mode: Mode = "enforce"
-    terms: list[Annotated[str, Field(min_length=1, max_length=200)]] = []
+    terms: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default_factory=list)
 
 
 class Guards(Part):
@@ -116,28 +112,6 @@ class Guards(Part):
 
     language: LanguageGuard = LanguageGuard()
     terms: TermsGuard = TermsGuard()
-
-
-class Target(Part):
-    """One way to get an answer: a pool of replicas of one upstream model.
-
-    `api_key_env` names the environment variable that holds the key. An `openai` target whose variable is not set is left
-    out of the catalogue; for any other kind that is an error. `outside` says that text leaves the operator's machines.
-    `trim_start` drops the white space that a plain chat template makes a model begin with.
-    """
-
-    kind: Literal["vllm", "openai"]
-    urls: Annotated[list[AnyHttpUrl], Field(min_length=1)]
-    model: str
-    api_key_env: str | None = None
-    outside: bool = False
-    context_length: Count | None = None
-    trim_start: bool = False
-    defaults: dict[str, Any] = {}
-
-    def key(self) -> str | None:
-        """The upstream key, or None where the target has none; read from the environment each time it is asked."""
-        return os.environ.get(self.api_key_env) or None if self.api_key_env else None
 
 
 class Model(Part):
@@ -176,11 +150,33 @@ class Settings(BaseSettings):
                     allowed = ", ".join(sorted(self.targets)) or "none is configured"
                     raise ValueError(f"models.{name}.targets holds {target!r}, which is no target (allowed: {allowed})")
         for name, entry in self.targets.items():
+            if entry.api_key_env and entry.api_key_file:
+                raise ValueError(f"targets.{name} has both api_key_env and api_key_file, but a target has one key")
             if entry.kind != "openai" and entry.api_key_env and entry.key() is None:
                 raise ValueError(
                     f"targets.{name}.api_key_env holds {entry.api_key_env!r}, a variable that is not set in the environment"
                 )
         return self
+
+    def require_models(self) -> None:
+        """Raises BadSettings where nothing is published: a gateway would have nothing to do."""
+        if not self.models:
+            raise BadSettings("models is empty: publish at least one, as passerelle.example.toml shows.")
+
+    def keys(self) -> dict[str, str | None]:
+        """The upstream key of each target, read now.
+
+        Raises:
+            BadSettings: a key's file cannot be used.
+        """
+        found = {}
+        for name, target in self.targets.items():
+            try:
+                found[name] = target.key()
+            except BadKeyFile as error:
+                path = str(target.api_key_file)
+                raise BadSettings(f"targets.{name}.api_key_file holds {path!r}, which {error}.") from None
+        return found
 
     @classmethod
     def settings_customise_sources(

@@ -6,6 +6,8 @@ The parser works on bytes and never decodes: a character cut in two by a network
 from __future__ import annotations
 
 DONE = b"data: [DONE]\n\n"
+# A comment: it keeps proxies from closing a silent connection, and no client takes it for an event.
+KEEP_ALIVE = b": keep-alive\n\n"
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 

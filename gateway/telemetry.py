@@ -12,7 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import structlog
@@ -61,6 +61,13 @@ class Trace:
         )
 
 
+class Queue(Protocol):
+    """What is shown of a target's places: requests that have one, and requests that wait for one."""
+
+    under_way: int
+    waiting: int
+
+
 class Metrics:
     """The gateway's own metrics, in a registry of their own. Labels are bounded by the configuration."""
 
@@ -96,10 +103,41 @@ class Metrics:
             ["target", "replica"],
             registry=self.registry,
         )
+        self._down = Gauge(
+            "passerelle_replica_down",
+            "1 while the probes of a replica fail.",
+            ["target", "replica"],
+            registry=self.registry,
+        )
+
+        self._waiting = Gauge(
+            "passerelle_queue_waiting",
+            "Requests that wait for a place at a target.",
+            ["target"],
+            registry=self.registry,
+        )
+        self._under_way = Gauge(
+            "passerelle_target_in_flight", "Requests that have a place at a target.", ["target"], registry=self.registry
+        )
+
+    def watch_queue(self, target: str, queue: Queue) -> None:
+        """Show how many requests a target has and how many wait for it, asked for at each scrape."""
+        self._waiting.labels(target).set_function(lambda: queue.waiting)
+        self._under_way.labels(target).set_function(lambda: queue.under_way)
 
     def watch(self, target: str, replica: int, state: Callable[[], int]) -> None:
         """Show a replica's state, asked for at each scrape."""
         self._replicas.labels(target, str(replica)).set_function(state)
+
+    def watch_probes(self, target: str, replica: int, down: Callable[[], bool]) -> None:
+        """Show whether a replica's probes fail, asked for at each scrape."""
+        self._down.labels(target, str(replica)).set_function(down)
+
+    def follow(self, models: frozenset[str]) -> None:
+        """Go on with other published names, and without any target until it is watched."""
+        self._known = models
+        for gauge in (self._replicas, self._down, self._waiting, self._under_way):
+            gauge.clear()
 
     def observe(self, exchange: Exchange) -> None:
         """Count an exchange that has ended."""

@@ -22,6 +22,7 @@ Chunk = dict[str, Any]
 
 _METRICS = ("text/plain", "application/openmetrics-text")
 _ERROR_BYTES = 64 * 1024
+_WHOLE_BYTES = 128 * 1024 * 1024  # 2,048 vectors of 3,072 numbers are about half of it
 _DONE = b"[DONE]"
 _KEEP_ALIVE_SECONDS = 4  # vLLM closes idle connections after 5 s: ours must go first
 
@@ -47,10 +48,10 @@ class Upstream:
             await self._session.close()
 
     @asynccontextmanager
-    async def chat(
+    async def stream(
         self, url: str, key: str | None, body: bytes, request_id: str
     ) -> AsyncIterator[AsyncIterator[Chunk]]:
-        """Asks `url` for a streamed chat completion; gives the chunks as they come.
+        """Asks `url` for a streamed completion; gives the chunks as they come.
 
         Leaving the context closes the connection at once unless the answer was read to its end: that is what makes a model
         server stop working for nobody.
@@ -60,7 +61,7 @@ class Upstream:
             GatewayError: the request itself was refused.
         """
         deadline = asyncio.get_running_loop().time() + self._times.total
-        response = await self._send(f"{url}/chat/completions", key, body, request_id, deadline)
+        response = await self._send(url, key, body, request_id, deadline)
         try:
             if response.status != 200:
                 raise await self._refusal(response)
@@ -72,6 +73,19 @@ class Upstream:
                 raise failure.failed(f"content type {response.content_type} instead of an event stream")
         finally:
             response.close()
+
+    async def whole(self, url: str, key: str | None, body: bytes, request_id: str) -> Chunk:
+        """Asks `url` for an answer in one JSON object; raises as `stream` does."""
+        deadline = asyncio.get_running_loop().time() + self._times.total
+        response = await self._send(url, key, body, request_id, deadline)
+        try:
+            if response.status != 200:
+                raise await self._refusal(response)
+            answer = _chunk(await _read_whole(response, deadline, _WHOLE_BYTES))
+            response.release()
+        finally:
+            response.close()
+        return answer
 
     async def serves(self, url: str, key: str | None, model: str) -> bool:
         """Whether a server answers there within the connect limit, takes our key, and names the model if it names any."""
@@ -154,12 +168,7 @@ class Upstream:
 
     async def _whole(self, response: aiohttp.ClientResponse, deadline: float) -> AsyncIterator[Chunk]:
         until = min(asyncio.get_running_loop().time() + self._times.first_content, deadline)
-        body = b""
-        while data := await _read(response, until):
-            body += data
-            if len(body) > MAX_EVENT_BYTES:
-                raise failure.failed("an answer that is too large")
-        chunk = _chunk(body)
+        chunk = _chunk(await _read_whole(response, until, MAX_EVENT_BYTES))
         for choice in chunk.get("choices") or ():
             choice["delta"] = choice.pop("message", None)
         yield chunk
@@ -192,6 +201,15 @@ async def _read(response: aiohttp.ClientResponse, until: float) -> bytes:
         raise failure.failed(f"cut: {type(error).__name__}") from error
 
 
+async def _read_whole(response: aiohttp.ClientResponse, until: float, limit: int) -> bytes:
+    body = bytearray()
+    while data := await _read(response, until):
+        body += data
+        if len(body) > limit:
+            raise failure.failed("an answer that is too large")
+    return bytes(body)
+
+
 async def _drain(response: aiohttp.ClientResponse) -> None:
     try:
         async with asyncio.timeout(0.05):
@@ -222,10 +240,8 @@ def _chunk(event: bytes) -> Chunk:
 
 
 def _has_content(chunk: Chunk) -> bool:
-    # Any delta that is more than the role counts: text, tool calls, reasoning.
+    # Any delta that is more than the role counts: text, tool calls, reasoning; a plain completion has a text of its own.
     return any(
-        value
+        choice.get("text") or any(value for key, value in (choice.get("delta") or {}).items() if key != "role")
         for choice in chunk.get("choices") or ()
-        for key, value in (choice.get("delta") or {}).items()
-        if key != "role"
     )

@@ -85,6 +85,8 @@ def configuration(folder: Path, local: Upstream, outside: Upstream, **changes: d
         },
         "models": {MODEL: {"targets": ["local", "outside"]}},
     }
+    targets = changes.pop("targets", {})
+    tables["targets"] |= {name: {**tables["targets"].get(name, {}), **target} for name, target in targets.items()}
     for name, table in changes.items():
         tables[name] = {**tables.get(name, {}), **table}
     return tables

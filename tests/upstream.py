@@ -159,10 +159,10 @@ class Upstream:
 
 
 @asynccontextmanager
-async def upstream() -> AsyncIterator[Upstream]:
-    """A running fake; its `url` ends in /v1."""
+async def upstream(port: int = 0) -> AsyncIterator[Upstream]:
+    """A running fake, on any port unless told which; its `url` ends in /v1."""
     fake = Upstream()
-    server = await asyncio.start_server(fake._serve, "127.0.0.1", 0, limit=1 << 22)
+    server = await asyncio.start_server(fake._serve, "127.0.0.1", port, limit=1 << 22)
     fake.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     try:
         yield fake

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gateway.commands.typing import Subparsers
 
 _EXAMPLE = """example:
   passerelle gateway --config passerelle.toml --workers 2
+  kill -HUP PID                    read the configuration again; the log says reloaded or reload_refused
 """
 
 
@@ -20,7 +22,8 @@ def add_command(commands: Subparsers) -> None:
     command = commands.add_parser(
         "gateway",
         help="run the gateway alone",
-        description="Runs the gateway until it is told to stop; open streams get their time to end.",
+        description="Runs the gateway until it is told to stop; open streams get their time to end. At SIGHUP the "
+        "configuration is read again: targets, models and routing change at once, and no stream is dropped.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -33,9 +36,13 @@ def add_command(commands: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal; the parts are built by each worker from the environment."""
+    # A process that is still starting is not ended by SIGHUP and does not miss it: the signal waits until it is asked for
+    # (`gateway.reload`). Set before anything can start a thread or a process: they inherit it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     import uvicorn
 
     from gateway.app import create_app
+    from gateway.commands.workers import Workers
     from gateway.settings import load
     from gateway.telemetry import configure_logging
 
@@ -48,22 +55,26 @@ def run(args: argparse.Namespace) -> int:
     settings = load()
     server = settings.server
     configure_logging()
-    app = create_app(settings)  # a configuration that cannot work ends here, in one sentence, and not in every worker
-    uvicorn.run(
-        app if server.workers == 1 else "gateway.app:from_environment",
-        factory=server.workers != 1,
-        host=server.host,
-        port=server.port,
-        workers=server.workers,
-        loop="uvloop",
-        http="httptools",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=True,
+    app = create_app(
+        settings, load
+    )  # a configuration that cannot work ends here, in one sentence, and not in every worker
+    options: dict[str, Any] = {
+        "host": server.host,
+        "port": server.port,
+        "loop": "uvloop",
+        "http": "httptools",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "date_header": True,
         # Without it uvicorn believes X-Forwarded-For from 127.0.0.1, so anyone on the machine could choose an address.
-        proxy_headers=bool(server.trusted_proxies),
-        forwarded_allow_ips=",".join(server.trusted_proxies) or None,
-        timeout_graceful_shutdown=server.shutdown_seconds,
-    )
+        "proxy_headers": bool(server.trusted_proxies),
+        "forwarded_allow_ips": ",".join(server.trusted_proxies) or None,
+        "timeout_graceful_shutdown": server.shutdown_seconds,
+    }
+    if server.workers == 1:
+        uvicorn.run(app, **options)
+    else:
+        config = uvicorn.Config("gateway.app:from_environment", factory=True, workers=server.workers, **options)
+        Workers(config, [config.bind_socket()]).run()
     return 0

@@ -14,8 +14,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def add_command(commands: Subparsers, add_serving_options: Callable[[argparse.Ar
         "up",
         help="model server and gateway on this machine",
         description="Plans and starts vLLM for a model, then the gateway in front of it. GPT-3.5-turbo is the fallback "
-        "when OPENAI_API_KEY is set (OPENAI_BASE_URL: any compatible address).",
+        "when OPENAI_API_KEY is set (OPENAI_BASE_URL: any compatible address). SIGHUP has the gateway read its configuration "
+        "again; a closed terminal stops everything.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -63,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from serving.server import ModelServer
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    on_hangup(lambda: None)  # the gateway reads the configuration when it starts
     if args.config is not None:
         os.environ["PASSERELLE_CONFIG"] = str(args.config.absolute())
     os.environ.setdefault("VLLM_API_KEY", secrets.token_urlsafe(32))  # nobody reaches the model but through the gateway
@@ -79,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
         ModelServer(plan, log=folder / "model-server.log", progress=say) as model,
         _gateway(plan, port, folder) as gateway,
     ):
+        on_hangup(lambda: gateway.send_signal(signal.SIGHUP))
         url = f"http://127.0.0.1:{port}"
         say(f"gateway ready at {url}/v1, publishing {plan.served_name}")
         if args.demo:
@@ -93,7 +97,20 @@ def run(args: argparse.Namespace) -> int:
 
 def say(line: str) -> None:
     """One line of progress."""
-    print(f"passerelle: {line}", flush=True)
+    with suppress(OSError):  # a terminal that was closed
+        print(f"passerelle: {line}", flush=True)
+
+
+def on_hangup(reload: Callable[[], None]) -> None:
+    """Have SIGHUP end everything as Ctrl-C does when the terminal has been closed, and else only `reload`."""
+    terminal = sys.stdin is not None and sys.stdin.isatty()
+
+    def hung_up(_: int, __: FrameType | None) -> None:
+        if terminal and not sys.stdin.isatty():
+            raise KeyboardInterrupt
+        reload()
+
+    signal.signal(signal.SIGHUP, hung_up)
 
 
 def environment(plan: Plan, port: int) -> dict[str, str]:
@@ -169,7 +186,7 @@ def _watch(model_failed: Callable[[], bool], gateway: subprocess.Popen[bytes]) -
             time.sleep(0.5)
     except KeyboardInterrupt:
         # The same signal often comes twice (make passes it on): a second one must not cut the orderly stop short.
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         say("stopping")
         return 0

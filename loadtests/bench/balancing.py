@@ -21,7 +21,8 @@ from statistics import quantiles
 
 from gateway import load
 from gateway.pool import Call, Pool, Replica, pool
-from gateway.settings import Routing, Target, Times
+from gateway.settings import Routing, Times
+from gateway.target import Target
 from gateway.upstream import Upstream
 from loadtests.bench import replica as fake
 
@@ -68,7 +69,7 @@ async def first_token(upstream: Upstream, chosen: Replica, tokens: int) -> float
     started, first = time.monotonic(), 0.0
     with Call(chosen):
         body = json.dumps({"max_tokens": tokens}).encode()
-        async with upstream.chat(chosen.url, None, body, "bench") as chunks:
+        async with upstream.stream(f"{chosen.url}/chat/completions", None, body, "bench") as chunks:
             async for _ in chunks:
                 first = first or time.monotonic() - started
     return first

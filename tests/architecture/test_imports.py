@@ -6,13 +6,19 @@ from tests.architecture.sources import Module, modules, top
 
 # The gateway's layers, lowest first: a module imports only from layers below its own.
 LAYERS = (
-    {"errors"},
-    {"protocol", "settings", "exchange", "sse", "journal", "failure"},
+    {"errors", "target"},
+    {"parameters", "settings", "exchange", "sse", "journal"},
+    {"protocol", "failure"},
     {"guardrails", "upstream", "limits", "ledger", "disconnect", "access", "telemetry", "payload"},
-    {"breaker", "load"},
+    {"breaker", "load", "admission"},
     {"pool"},
-    {"routing"},
-    {"ask", "answer", "collect", "health"},
+    {"routing", "fit", "probe"},
+    {"ask", "answer", "collect", "health", "stages", "reload", "watching"},
+    {"completions"},
+    {"surface"},
+    {"tries"},
+    {"delivery"},
+    {"embeddings"},
     {"chat"},
     {"routes", "admin"},
     {"app"},
@@ -32,7 +38,8 @@ MEASURES_PARTS = "loadtests.bench"  # benchmarks run the gateway's parts in thei
 STARTS_SERVING = {"gateway.cli", "gateway.commands.up"}
 
 WEB = {
-    f"gateway.{name}" for name in ("app", "chat", "routes", "admin", "access", "telemetry", "disconnect", "payload")
+    f"gateway.{name}"
+    for name in ("app", "chat", "delivery", "routes", "admin", "access", "telemetry", "disconnect", "payload")
 } | {"auth.routes"}
 
 

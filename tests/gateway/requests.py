@@ -9,7 +9,8 @@ import orjson
 from gateway.pool import Call, Pool, pool
 from gateway.protocol import ChatRequest, parse
 from gateway.routing import Ask
-from gateway.settings import Routing, Target
+from gateway.settings import Routing
+from gateway.target import Target
 
 USER = {"role": "user", "content": "Comment suivre mon avis ?"}
 

@@ -82,6 +82,46 @@ def test_a_request_from_before_the_breaker_opened_changes_nothing(word: str, sin
     assert (breaker.state(), breaker.wait()) == before
 
 
+@pytest.mark.parametrize(
+    ("probes", "down"),
+    [("", False), ("-", False), ("--", True), ("-+-", False), ("---", True), ("--+", False), ("--+-", False)],
+)
+def test_two_failed_probes_in_a_row_say_that_a_replica_is_down(probes: str, *, down: bool) -> None:
+    breaker, _ = told("")
+    for probe in probes:
+        breaker.probed(up=probe == "+")
+    assert breaker.down() is down
+    assert breaker.state() is State.CLOSED
+
+
+@pytest.mark.parametrize(
+    ("story", "probes", "state", "wait"),
+    [
+        ("fff", "+", State.OPEN, COOL_DOWN),  # it was never down: its engine may have died behind a green probe
+        ("fff", "-+", State.OPEN, COOL_DOWN),
+        ("fff", "--", State.OPEN, COOL_DOWN),
+        ("fff", "--+", State.OPEN, 0),
+        ("fff", "--++--", State.OPEN, 0),
+        ("fffwt", "--+", State.TRIAL, float("inf")),
+    ],
+)
+def test_a_probe_makes_the_trial_possible_and_closes_no_breaker(
+    story: str, probes: str, state: State, wait: float
+) -> None:
+    breaker, _ = told(story)
+    for probe in probes:
+        breaker.probed(up=probe == "+")
+    assert (breaker.state(), breaker.wait()) == (state, wait)
+
+
+def test_a_trial_that_a_probe_made_possible_and_that_fails_is_followed_by_a_whole_cool_down() -> None:
+    breaker, _ = told("fff")
+    for up in (False, False, True):
+        breaker.probed(up=up)
+    breaker.failed(breaker.enter())
+    assert (breaker.state(), breaker.wait()) == (State.OPEN, COOL_DOWN)
+
+
 class Stories(RuleBasedStateMachine):
     """Requests that overlap and end in any order."""
 
@@ -112,6 +152,14 @@ class Stories(RuleBasedStateMachine):
             self.opened = self.clock.now
         if was is State.OPEN:
             assert self.breaker.state() is State.OPEN  # only a trial closes it
+
+    @rule(up=st.booleans())
+    def is_probed(self, *, up: bool) -> None:
+        was = self.breaker.state()
+        if up and self.breaker.down():
+            self.opened = float("-inf")
+        self.breaker.probed(up=up)
+        assert self.breaker.state() is was
 
     @rule(seconds=st.floats(0, 2 * COOL_DOWN))
     def waits(self, seconds: float) -> None:

@@ -23,6 +23,8 @@ EXPECTED = {
     "RateLimited": (429, "requests", "rate_limit_exceeded"),
     "UpstreamFailed": (502, "server_error", "upstream_failed"),
     "UpstreamUnavailable": (503, "server_error", "upstream_unavailable"),
+    "Overloaded": (503, "server_error", "overloaded"),
+    "WrongTask": (404, "invalid_request_error", "model_not_supported"),
     "UpstreamTimeout": (504, "server_error", "upstream_timeout"),
     "ServerStopping": (503, "server_error", "server_stopping"),
 }
@@ -62,3 +64,19 @@ async def test_an_error_in_a_stream_is_one_event_that_the_official_client_raises
         with pytest.raises(openai.APIError, match=r"Coupé\.\nFin\.") as caught:
             await anext(stream)
     assert caught.value.code == "upstream_failed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "told"),
+    [
+        (errors.RateLimited, {}, "1"),
+        (errors.UpstreamUnavailable, {}, "1"),
+        (errors.UpstreamUnavailable, {"retry-after": "7"}, "7"),
+        (errors.UpstreamFailed, {}, None),
+    ],
+)
+def test_an_error_that_passes_says_when_to_try_again(
+    kind: type[GatewayError], given: dict[str, str], told: str | None
+) -> None:
+    _, headers, _ = errors.render(kind("x", headers=given))
+    assert headers.get("retry-after") == told

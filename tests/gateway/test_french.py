@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.ask import FIRM_INSTRUCTION, OPENING
-from gateway.chat import CLOSING, REFUSAL
+from gateway.tries import CLOSING, REFUSAL
 from tests.house import MODEL, House
 from tests.upstream import says
 

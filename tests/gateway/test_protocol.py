@@ -10,6 +10,7 @@ from gateway.protocol import parse, too_large
 from tests.gateway.requests import USER, request
 
 GOOD: dict[str, Any] = {"model": "m", "messages": [USER]}
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}}
 
 
 def refused(fields: dict[str, Any]) -> InvalidRequest:
@@ -31,6 +32,14 @@ def refused(fields: dict[str, Any]) -> InvalidRequest:
         ({"messages": [{"content": "x"}]}, "messages[0]"),
         ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": [{"text": "x"}]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0]"),
+        ({"messages": [USER, {"role": "user", "content": [{**IMAGE, "type": "text"}]}]}, "messages[1].content[0]"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+            "messages[0].content[0].image_url",
+        ),
+        ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [{"type": "video_url"}]}]}, "messages[0].content[0].type"),
         ({"stream": "true"}, "stream"),
         ({"stream": 1}, "stream"),
         ({"n": 0}, "n"),
@@ -93,7 +102,7 @@ def test_no_body_breaks_the_parser(body: bytes) -> None:
         {"n": 8, "max_tokens": 5, "max_completion_tokens": 5, "stop": ["a", "b"]},
         {"stream": True, "stream_options": {"include_usage": True}},
         {"messages": [USER, {"role": "assistant", "tool_calls": [{"id": "c"}]}, {"role": "tool", "content": "x"}]},
-        {"messages": [{"role": "developer", "content": "x"}, {"role": "user", "content": [{"type": "image_url"}]}]},
+        {"messages": [{"role": "developer", "content": "x"}, {"role": "user", "content": [IMAGE]}]},
         {"temperature": "hot", "tools": 3, "unheard_of": {"of": [1]}},
     ],
 )
@@ -102,7 +111,7 @@ def test_what_the_gateway_does_not_act_on_passes_through_untouched(fields: dict[
 
 
 def test_the_words_of_a_message_are_its_text_parts() -> None:
-    parts = [{"type": "text", "text": "un"}, {"type": "image_url", "image_url": {}}, {"type": "text", "text": "deux"}]
+    parts = [{"type": "text", "text": "un"}, IMAGE, {"type": "text", "text": "deux"}]
     messages = [{"role": "user", "content": parts}, {"role": "assistant", "content": None}, USER]
     assert list(request(messages=messages).texts()) == ["un\ndeux", "", USER["content"]]
 

@@ -18,15 +18,15 @@ def catalogue(**targets: dict[str, Any]) -> Catalogue:
     return Catalogue(Settings.model_validate({"targets": tables, "models": models}))
 
 
-def climbed(ladder: Ladder, events: str) -> list[str]:
+async def climbed(ladder: Ladder, events: str) -> list[str]:
     """The asks of a ladder while targets fail (f) or drift (d), `+` for a firm one."""
     asks = []
     for event in events:
-        ask = ladder.current()
+        ask = await ladder.current()
         assert ask is not None
         asks.append(ask.pool.name + "+" * ask.firm)
         ladder.failed() if event == "f" else ladder.drifted()
-    last = ladder.current()
+    last = await ladder.current()
     return [*asks, "end" if last is None else last.pool.name + "+" * last.firm]
 
 
@@ -45,8 +45,8 @@ def climbed(ladder: Ladder, events: str) -> list[str]:
         ("fdf", ["local", "gpt", "gpt+", "end"]),
     ],
 )
-def test_a_failure_asks_the_next_target_and_a_drift_asks_again_firmly(events: str, asks: list[str]) -> None:
-    assert climbed(Ladder((pool_of(name="local"), pool_of(name="gpt"))), events) == asks
+async def test_a_failure_asks_the_next_target_and_a_drift_asks_again_firmly(events: str, asks: list[str]) -> None:
+    assert await climbed(Ladder((pool_of(name="local"), pool_of(name="gpt"))), events) == asks
 
 
 @pytest.mark.parametrize(
@@ -62,15 +62,15 @@ def test_a_failure_asks_the_next_target_and_a_drift_asks_again_firmly(events: st
         ("fdd", ["local", "local", "local+", "gpt+"]),
     ],
 )
-def test_a_failure_asks_another_replica_of_the_target_once(events: str, asks: list[str]) -> None:
-    assert climbed(Ladder((pool_of(3, name="local"), pool_of(3, name="gpt"))), events) == asks
+async def test_a_failure_asks_another_replica_of_the_target_once(events: str, asks: list[str]) -> None:
+    assert await climbed(Ladder((pool_of(3, name="local"), pool_of(3, name="gpt"))), events) == asks
 
 
-def test_the_replica_that_failed_is_not_the_one_asked_again() -> None:
+async def test_the_replica_that_failed_is_not_the_one_asked_again() -> None:
     for _ in range(20):
         ladder = Ladder((pool_of(3),))
         asked = []
-        while (ask := ladder.current()) is not None:
+        while (ask := await ladder.current()) is not None:
             asked.append(ask.call.replica.index)
             ladder.failed()
         assert len(set(asked)) == 2
@@ -88,43 +88,47 @@ def opened(pool: Pool, clock: Clock, *replicas: int) -> Pool:
 ROUTING = Routing(failures=2, cool_down_seconds=10)
 
 
-def test_a_target_whose_breakers_are_all_open_is_passed_over() -> None:
+async def test_a_target_whose_breakers_are_all_open_is_passed_over() -> None:
     clock = Clock()
     local = opened(pool_of(2, "local", clock, ROUTING), clock, 0, 1)
-    assert climbed(Ladder((local, pool_of(name="gpt"))), "f") == ["gpt", "end"]
+    assert await climbed(Ladder((local, pool_of(name="gpt"))), "f") == ["gpt", "end"]
 
 
 @pytest.mark.parametrize(("passed", "retry_after"), [(0, "10"), (0.5, "10"), (3, "7"), (9.5, "1")])
-def test_when_every_breaker_is_open_the_caller_is_told_when_the_next_trial_is(passed: float, retry_after: str) -> None:
+async def test_when_every_breaker_is_open_the_caller_is_told_when_the_next_trial_is(
+    passed: float, retry_after: str
+) -> None:
     clock = Clock()
     first = opened(pool_of(2, "local", clock, ROUTING), clock, 0, 1)
     clock.now += passed
     second = opened(pool_of(1, "gpt", clock, ROUTING), clock, 0)
     with pytest.raises(UpstreamUnavailable) as refused:
-        Ladder((first, second)).current()
+        await Ladder((first, second)).current()
     assert refused.value.headers == {"retry-after": retry_after}
 
 
-def test_while_every_trial_is_under_way_the_caller_is_told_a_second() -> None:
+async def test_while_every_trial_is_under_way_the_caller_is_told_a_second() -> None:
     clock = Clock()
     pool = opened(pool_of(1, "local", clock, ROUTING), clock, 0)
     clock.now += 10
     pool.replicas[0].breaker.enter()
     with pytest.raises(UpstreamUnavailable) as refused:
-        Ladder((pool,)).current()
+        await Ladder((pool,)).current()
     assert refused.value.headers == {"retry-after": "1"}
 
 
 @given(st.integers(0, 5), st.integers(1, 3), st.lists(st.booleans(), min_size=18, max_size=18))
-def test_a_ladder_always_ends_and_asks_no_target_too_often(targets: int, replicas: int, fails: list[bool]) -> None:
+async def test_a_ladder_always_ends_and_asks_no_target_too_often(
+    targets: int, replicas: int, fails: list[bool]
+) -> None:
     pools = tuple(pool_of(replicas, name=str(number)) for number in range(targets))
     ladder, asked = Ladder(pools), []
     for fail in fails:
-        if (ask := ladder.current()) is None:
+        if (ask := await ladder.current()) is None:
             break
         asked.append(ask.pool.name)
         ladder.failed() if fail else ladder.drifted()
-    assert ladder.current() is None
+    assert await ladder.current() is None
     again = 1 if replicas > 1 else 0  # another replica after a failure
     assert all(asked.count(name) <= 2 + again for name in asked)
     assert sorted(set(asked)) == [pool.name for pool in pools]

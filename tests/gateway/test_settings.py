@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from gateway.settings import BadSettings, Model, Settings, Target, load
+from gateway.settings import BadSettings, Model, Settings, load
+from gateway.target import Target
 
 EXAMPLE = Path(__file__).parents[2] / "passerelle.example.toml"
 

@@ -58,6 +58,21 @@ def test_the_state_of_each_replica_is_shown_as_it_is_when_asked() -> None:
     assert 'passerelle_replica_state{replica="0",target="local"} 0.0' in shown
 
 
+def test_what_is_gone_from_the_catalogue_is_shown_no_more() -> None:
+    metrics = Metrics(frozenset({"m"}))
+    metrics.watch("old", 0, lambda: 2)
+    metrics.watch_probes("old", 0, lambda: True)
+    metrics.follow(frozenset({"n"}))
+    metrics.watch("new", 0, lambda: 0)
+    metrics.watch_probes("new", 0, lambda: True)
+    for model in ("m", "n"):
+        metrics.observe(exchange(model=model))
+    found = samples(metrics)
+    assert {key[1] for key in found if key[0] == "passerelle_chats_total"} == {"unknown", "n"}
+    assert found["passerelle_replica_down", "new"] == 1
+    assert not any("old" in key for key in found)
+
+
 def test_names_that_callers_invent_do_not_become_labels() -> None:
     metrics = Metrics(frozenset({"m"}))
     for number in range(100):

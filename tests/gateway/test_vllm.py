@@ -10,10 +10,10 @@ from typing import Any
 import openai
 import pytest
 
-from gateway.chat import REFUSAL
 from gateway.guardrails.language import Detector, Verdict
 from gateway.load import Figures, parse
 from gateway.settings import Times
+from gateway.tries import REFUSAL
 from gateway.upstream import Upstream
 from serving.server import ModelServer
 from tests.house import House, house

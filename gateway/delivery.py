@@ -1,0 +1,153 @@
+"""The side of a request towards its caller: limits and guards on the way in, the answer or the error on the way out.
+
+Every way out settles the exchange.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import orjson
+from starlette.types import Send
+
+from auth import Principal
+from auth.errors import AuthError
+from gateway import collect, errors, sse
+from gateway.errors import GatewayError
+from gateway.exchange import Exchange, State
+from gateway.failure import Failure
+from gateway.fit import fitting
+from gateway.limits import Standing
+from gateway.pool import Pool
+from gateway.protocol import Request
+from gateway.routing import Ladder
+from gateway.stages import Stages
+from gateway.surface import Surface
+from gateway.tries import Tries
+from gateway.upstream import Chunk
+
+_EVENT_STREAM = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",  # nginx would gather 16 KB otherwise
+}
+_JSON = {"content-type": "application/json"}
+
+
+class Delivery:
+    """One request on its way through the stages."""
+
+    def __init__(self, stages: Stages, principal: Principal, exchange: Exchange, send: Send) -> None:
+        self.stages, self.exchange = stages, exchange
+        self._principal, self._send = principal, send
+        self._standing: Standing | None = None
+        self._tries: Tries | None = None
+        self._silent_since = 0.0
+
+    def headers(self) -> dict[str, str]:
+        """The headers of the answer, known so far."""
+        limits = self._standing.headers() if self._standing else {}
+        return {**limits, **self.exchange.headers()}
+
+    async def limit(self) -> None:
+        """Take one request from the caller's bucket; raises RateLimited."""
+        own = self._principal.requests_per_minute
+        limit = self.stages.settings.limits.requests_per_minute if own is None else own
+        if limit:
+            caller = f"{self._principal.tenant}/{self._principal.subject}"
+            self._standing = await self.stages.limiter.take(caller, limit)
+            self._standing.require()
+
+    def admit(self, request: Request) -> None:
+        """Check what came in; raises ContentPolicy."""
+        self.exchange.model = request.model[:256]
+        self.exchange.stream = request.stream
+        self.stages.guards.admit(request.texts())
+
+    def ladder(self, request: Request) -> Ladder:
+        """The targets that may and can answer; raises ModelNotFound, UpstreamUnavailable, or as `fitting` does."""
+        published: tuple[Pool, ...] = self.stages.catalogue.targets(request.model, may_leave=self._principal.may_leave)
+        return Ladder(fitting(published, request), self._principal.tenant, request.texts())
+
+    async def deliver(self, request: Request, surface: Surface) -> None:
+        """Get an answer and send it, streamed or plain."""
+        self._tries = Tries(self.stages, surface, request, self.exchange)
+        async with aclosing(self._tries.released(self.ladder(request))) as chunks:
+            if request.stream:
+                await self._stream(chunks, self._tries, surface)
+            else:
+                whole = collect.completion([chunk async for chunk in chunks], self._tries.usage())
+                await self.whole(orjson.dumps(surface.whole(whole)))
+
+    async def whole(self, body: bytes) -> None:
+        """Send a plain answer and settle."""
+        self.ended(State.BLOCKED if self.exchange.blocked_by else State.COMPLETED, status=200)
+        await self._start(_JSON)
+        await self._write(body, more=False)
+
+    async def fail(self, error: GatewayError | AuthError) -> None:
+        """End by an error: raised to be rendered, or, once a stream has begun, in it. No [DONE], no invented finish_reason."""
+        if self.exchange.status == 200:
+            self.ended(State.TRUNCATED, status=200, error=error.code)
+            await self._write(errors.event(error), more=False)
+            return
+        self.ended(State.FAILED if self.exchange.attempts else State.REFUSED, status=error.status, error=error.code)
+        error.headers = {**self.headers(), **error.headers}
+        raise error
+
+    def ended(self, state: State, *, status: int, error: str | None = None) -> None:
+        """Settle the exchange; only the first call counts."""
+        exchange = self.exchange
+        if exchange.terminal:
+            return
+        if state is State.FAILED and exchange.state is State.COMMITTED:
+            state = State.TRUNCATED
+        exchange.move(state)
+        exchange.status, exchange.error, exchange.ended = status, error, self.stages.clock()
+        if exchange.attempts and self._tries is not None:
+            self._tries.audit()
+        self.stages.ledger.settle(exchange)
+        self.stages.observe(exchange)
+
+    async def _stream(self, chunks: AsyncGenerator[Chunk], tries: Tries, surface: Surface) -> None:
+        first = await anext(chunks)
+        await self._start(_EVENT_STREAM)
+        alive = asyncio.create_task(self._keep_alive())
+        try:
+            await self._write(_event(first, surface))
+            async for chunk in chunks:
+                await self._write(_event(chunk, surface))
+        except Failure as failure:
+            alive.cancel()
+            await self.fail(failure.error)
+            return
+        finally:
+            alive.cancel()
+        last = tries.usage_chunk()
+        self.ended(State.BLOCKED if self.exchange.blocked_by else State.COMPLETED, status=200)
+        await self._write((_event(last, surface) if last else b"") + sse.DONE, more=False)
+
+    async def _keep_alive(self) -> None:
+        """Comments while nothing is released, or a proxy on the way would take the connection for dead."""
+        seconds = self.stages.settings.times.keep_alive
+        while True:
+            silent = self.stages.clock() - self._silent_since
+            if silent >= seconds:
+                await self._write(sse.KEEP_ALIVE)
+            else:
+                await asyncio.sleep(seconds - silent)
+
+    async def _start(self, headers: dict[str, str]) -> None:
+        self.exchange.status = 200
+        pairs = [(name.encode(), value.encode()) for name, value in {**headers, **self.headers()}.items()]
+        await self._send({"type": "http.response.start", "status": 200, "headers": pairs})
+
+    async def _write(self, body: bytes, *, more: bool = True) -> None:
+        self._silent_since = self.stages.clock()
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+def _event(chunk: Chunk, surface: Surface) -> bytes:
+    return sse.event(orjson.dumps(surface.write(chunk)))

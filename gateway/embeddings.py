@@ -1,0 +1,117 @@
+"""`/v1/embeddings`: texts to vectors, passed to a pool that makes them (OpenAI API reference, "Create embeddings").
+
+Nothing is generated, so nothing is gated on the way out. Vectors of two models cannot be compared: a fallback to another model
+would fill a caller's index with nonsense, so only targets of the same upstream model stand in for each other (`fit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Final
+
+import msgspec
+import orjson
+
+from gateway import failure, parameters
+from gateway.completions import texts_of
+from gateway.delivery import Delivery
+from gateway.errors import ContextLengthExceeded, GatewayError, UpstreamUnavailable
+from gateway.exchange import Attempt, Outcome, State
+from gateway.failure import Failure
+from gateway.protocol import convert, decode
+from gateway.routing import Ask
+from gateway.target import Task
+from gateway.tries import tokens
+from gateway.upstream import Chunk
+
+_OURS: Final = frozenset({"model", "stream", "stream_options"})
+
+
+class Fields(msgspec.Struct):
+    """The fields the gateway acts on, and their types."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    input: str | list[Any]
+
+
+class EmbeddingRequest(msgspec.Struct, frozen=True):
+    """A checked request; `inputs` has at least one text."""
+
+    raw: dict[str, Any]
+    fields: Fields
+    inputs: list[str]
+    task: Task = "embeddings"
+    stream: bool = False
+    include_usage: bool = False
+    max_tokens: int | None = None
+    choices: int = 1
+
+    @property
+    def model(self) -> str:
+        """The published name asked for."""
+        return self.fields.model
+
+    def texts(self) -> Iterator[str]:
+        """The texts."""
+        return iter(self.inputs)
+
+    def images(self) -> Iterator[str]:
+        """None."""
+        return iter(())
+
+
+def parse(body: bytes, *, max_choices: int) -> EmbeddingRequest:
+    """A body as a request; raises InvalidRequest as `protocol.parse` does."""
+    raw = decode(body)
+    parameters.check(raw, parameters.REFUSED_OF_EMBEDDINGS)
+    fields = convert(raw, Fields)
+    return EmbeddingRequest(raw=raw, fields=fields, inputs=texts_of(fields.input, "input"))
+
+
+async def deliver(delivery: Delivery, request: EmbeddingRequest) -> None:
+    """Get the vectors and send them."""
+    answer = await _answered(delivery, request)
+    delivery.exchange.move(State.COMMITTED)
+    await delivery.whole(orjson.dumps({**answer, "model": request.model}))
+
+
+async def _answered(delivery: Delivery, request: EmbeddingRequest) -> Chunk:
+    """The first usable answer; raises GatewayError."""
+    failed: Failure | None = None
+    with delivery.ladder(request) as ladder:
+        while (ask := await ladder.current()) is not None:
+            try:
+                with ask.call:
+                    return await _asked(delivery, request, ask)
+            except ContextLengthExceeded:
+                if not ladder.too_long():
+                    raise
+            except Failure as error:
+                failed = error
+                ladder.failed()
+    raise failed.error if failed else UpstreamUnavailable("No model server is available.", headers={"retry-after": "2"})
+
+
+async def _asked(delivery: Delivery, request: EmbeddingRequest, ask: Ask) -> Chunk:
+    attempt = Attempt(ask.pool.name, ask.firm, replica=ask.call.replica.index)
+    delivery.exchange.attempts.append(attempt)
+    target, answer = ask.pool.target, None
+    asked = {key: value for key, value in request.raw.items() if key not in _OURS}
+    body = orjson.dumps({**asked, "model": target.model})
+    try:
+        answer = await delivery.stages.upstream.whole(
+            f"{ask.call.replica.url}/embeddings", ask.pool.key, body, delivery.exchange.request_id
+        )
+        if not isinstance(data := answer.get("data"), list) or len(data) != len(request.inputs):
+            raise failure.failed("not one vector for each text")
+        attempt.outcome = Outcome.SERVED
+    except Failure as error:
+        attempt.outcome, attempt.reason = Outcome.FAILED, error.reason
+        raise
+    except GatewayError as refusal:  # the request itself is at fault
+        attempt.outcome, attempt.reason = Outcome.FAILED, refusal.code or "refused"
+        raise
+    finally:
+        usage = answer.get("usage") if answer else None
+        attempt.count(usage if isinstance(usage, dict) else None, prompt_estimate=tokens(request.texts()), deltas=0)
+    return answer
