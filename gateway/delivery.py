@@ -21,7 +21,7 @@ from gateway.failure import Failure
 from gateway.fit import fitting
 from gateway.limits import Standing
 from gateway.pool import Pool
-from gateway.protocol import Request
+from gateway.protocol import TEXTS, Request
 from gateway.routing import Ladder
 from gateway.stages import Stages
 from gateway.surface import Surface
@@ -64,7 +64,7 @@ class Delivery:
         """Check what came in; raises ContentPolicy."""
         self.exchange.model = request.model[:256]
         self.exchange.stream = request.stream
-        self.stages.guards.admit(request.texts())
+        self.stages.guards.admit(request.texts(), param=TEXTS[request.task])
 
     def ladder(self, request: Request) -> Ladder:
         """The targets that may and can answer; raises ModelNotFound, UpstreamUnavailable, or as `fitting` does."""

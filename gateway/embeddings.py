@@ -18,7 +18,7 @@ from gateway.delivery import Delivery
 from gateway.errors import ContextLengthExceeded, GatewayError, UpstreamUnavailable
 from gateway.exchange import Attempt, Outcome, State
 from gateway.failure import Failure
-from gateway.protocol import convert, decode
+from gateway.protocol import TEXTS, convert, decode
 from gateway.routing import Ask
 from gateway.target import Task
 from gateway.tries import tokens
@@ -83,8 +83,9 @@ async def _answered(delivery: Delivery, request: EmbeddingRequest) -> Chunk:
             try:
                 with ask.call:
                     return await _asked(delivery, request, ask)
-            except ContextLengthExceeded:
+            except ContextLengthExceeded as error:
                 if not ladder.too_long():
+                    error.param = TEXTS[request.task]
                     raise
             except Failure as error:
                 failed = error

@@ -39,7 +39,7 @@ def refusal(status: int, retry_after: str | None, raw: bytes) -> Exception:
     if status in (400, 404, 413, 422):
         text = message.lower()
         if code == "context_length_exceeded" or "context length" in text or "maximum model length" in text:
-            return ContextLengthExceeded(message or "The request does not fit the model's context.", param="messages")
+            return ContextLengthExceeded(message or "The request does not fit the model's context.")
         if "--tool-call-parser" in text:  # the flag is the operator's, the caller can only do without
             return InvalidRequest("This model does not call tools.", param="tools")
         # A model server without a chat template, or without the model, is our fault and not the caller's.

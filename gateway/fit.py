@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.errors import ContextLengthExceeded, InvalidRequest, WrongTask
 from gateway.pool import Pool
-from gateway.protocol import Request
+from gateway.protocol import TEXTS, Request
 
 # By Falcon's tokenizer French prose has 3.9 bytes a token and English 4.5; of 600 short texts one had more than 6.4.
 _BYTES_OF_A_TOKEN: Final = 6.5
@@ -59,7 +59,7 @@ def _long_enough(pools: tuple[Pool, ...], request: Request) -> tuple[Pool, ...]:
         raise ContextLengthExceeded(
             f"This model's maximum context length is {max(known)} tokens. However, you requested at least {tokens} tokens "
             f"for the prompt{asked}: shorten one of them.",
-            param="max_tokens" if wanted > max(known) else "messages" if request.task == "chat" else "prompt",
+            param="max_tokens" if wanted > max(known) else TEXTS[request.task],
         )
     return taking
 

@@ -6,8 +6,8 @@ checked here; the rest is the model server's to judge.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
 import msgspec
 import orjson
@@ -17,6 +17,8 @@ from gateway.errors import InvalidRequest, PayloadTooLarge
 from gateway.target import Task
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+# The field that holds a request's words, by its task.
+TEXTS: Final[Mapping[Task, str]] = {"chat": "messages", "completions": "prompt", "embeddings": "input"}
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 

@@ -13,7 +13,7 @@ from gateway.errors import ContextLengthExceeded, GatewayError
 from gateway.exchange import Attempt, Exchange, Outcome, State
 from gateway.failure import Failure
 from gateway.guardrails.gate import Drift, Violation
-from gateway.protocol import Request
+from gateway.protocol import TEXTS, Request
 from gateway.routing import Ask, Ladder
 from gateway.stages import Stages
 from gateway.surface import Surface
@@ -88,6 +88,7 @@ class Tries:
             ladder.failed()
             return cause
         elif not ladder.too_long() and not self._exchange.repairs:  # a repair's longer prompt is not the caller's fault
+            cause.param = TEXTS[self._request.task]
             raise cause
         return None
 

@@ -19,14 +19,14 @@ class Guards:
         self._detector = Detector(settings.language.margin)
         self._terms = Terms(settings.terms.terms)
 
-    def admit(self, texts: Iterable[str]) -> None:
-        """Lets a request in.
+    def admit(self, texts: Iterable[str], *, param: str) -> None:
+        """Lets a request in; `param` is the field that holds its texts.
 
         Raises:
             ContentPolicy: a message holds a forbidden term. The term is not echoed.
         """
         if self._settings.terms.mode == "enforce" and self._terms and any(map(self._terms.found, texts)):
-            raise ContentPolicy("Votre demande contient un terme que ce service n'accepte pas.", param="messages")
+            raise ContentPolicy("Votre demande contient un terme que ce service n'accepte pas.", param=param)
 
     def gate(self) -> Gate:
         """A fresh gate for one text of one answer."""

@@ -42,12 +42,15 @@ async def test_each_sdk_sees_that(sdk: Sdk, scenario: Scenario, home: House) -> 
 
 
 @pytest.mark.parametrize(
-    "call", [completion(prompt=f"Dis {TERM}"), embedding(input=f"Dis {TERM}")], ids=["completions", "embeddings"]
+    ("call", "param"),
+    [(completion(prompt=f"Dis {TERM}"), "prompt"), (embedding(input=f"Dis {TERM}"), "input")],
+    ids=["completions", "embeddings"],
 )
-async def test_a_forbidden_term_reaches_no_model_on_any_path(sdk: Sdk, call: Call, home: House) -> None:
+async def test_a_forbidden_term_reaches_no_model_on_any_path(sdk: Sdk, call: Call, param: str, home: House) -> None:
     async with sdk(placed(call, home)) as seen:
         assert seen.error is not None
         assert (seen.error["class"], seen.error["code"]) == ("BadRequestError", "content_policy_violation")
+        assert seen.error["param"] == param
     assert home.local.asked == home.outside.asked == []
 
 
