@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gateway.commands.typing import Subparsers
+    from gateway.pool import Pool
 
 _EXAMPLE = """example:
   passerelle config check passerelle.toml
@@ -45,8 +46,24 @@ def run(args: argparse.Namespace) -> int:
     configure_logging("WARNING")
     catalogue = Catalogue(load(args.config))
     for name in catalogue.names():
-        pools = catalogue.targets(name, may_leave=True)
-        print(f"{name}: " + ", then ".join(f"{pool.name} ({len(pool.replicas)} replica(s))" for pool in pools))
+        print(name)
+        for place, pool in enumerate(catalogue.targets(name, may_leave=True), start=1):
+            print(f"  {place}. {_described(pool)}")
     if not catalogue.names():
         print("The configuration is well-formed, but publishes no model yet.")
     return 0
+
+
+def _described(pool: Pool) -> str:
+    """A target in one line: what an operator would want to see before the first request."""
+    target, replicas = pool.target, len(pool.replicas)
+    facts = [
+        f"{replicas} replica{'s' if replicas > 1 else ''} of {target.model}",
+        f"{target.context_length} tokens" if target.context_length else "unknown context length",
+        f"{target.concurrency} requests at once each" if target.concurrency else "any number of requests at once",
+    ]
+    facts += ["images"] if target.images else []
+    facts += [f"only {', '.join(target.tasks)}"] if target.tasks else []
+    facts += [f"{target.price.input} in, {target.price.output} out a million tokens"] if target.price else []
+    facts += ["outside: only for callers whose text may leave"] if target.outside else []
+    return f"{pool.name}: {'; '.join(facts)}"

@@ -31,6 +31,8 @@ model = "falcon"
 targets = ["local"]
 """
 
+TARGET = "[targets.local]\nkind = 'vllm'\nurls = ['http://127.0.0.1:1/v1']\nmodel = 'falcon'\n"
+
 
 def passerelle(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -71,7 +73,8 @@ async def test_an_operator_checks_adds_a_user_starts_and_chats(tmp_path: Path) -
         fake.answers(says("Votre avis est suivi ", "depuis votre espace personnel."))
         config, port = configured(tmp_path, fake)
         check = await asyncio.to_thread(passerelle, "config", "check", str(config))
-        assert (check.returncode, check.stdout) == (0, f"{MODEL}: local (1 replica(s))\n")
+        first = f"{MODEL}\n  1. local: 1 replica of falcon; unknown context length; 256 requests at once each\n"
+        assert (check.returncode, check.stdout) == (0, first)
         added = await asyncio.to_thread(passerelle, "users", "add", "alice", "--generate", "--config", str(config))
         assert added.returncode == 0, added.stderr
         chatted = await asyncio.to_thread(chat, config, port, added.stdout.strip())
@@ -112,6 +115,8 @@ def stopped(config: Path, port: int) -> None:
         ("[server]\nport = 'x'", "server.port holds 'x'"),
         ("[server]\nprot = 1", "server.prot is not a setting"),
         ("", "models is empty"),
+        (TARGET + "price = { input = -1, output = 1 }", "targets.local.price.input holds -1"),
+        (TARGET + "tasks = ['songs']", "targets.local.tasks.0 holds 'songs'"),
         ("[models.m]\ntargets = ['none']", "models.m.targets holds 'none'"),
     ],
 )
