@@ -131,6 +131,7 @@ def environment(plan: Plan, port: int) -> dict[str, str]:
             "model": "gpt-3.5-turbo",
             "api_key_env": "OPENAI_API_KEY",
             "outside": True,
+            "context_length": 16385,
         },
     }
     models = {plan.served_name: {"targets": list(targets)}}
