@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.protocol import ChatRequest
+from gateway.protocol import ChatRequest, TextRequest
 from gateway.routing import Ask
 from gateway.target import Target
 
@@ -17,18 +17,29 @@ FIRM_INSTRUCTION: Final = (
 # The model goes on from here, so it begins in French; the opening itself is not delivered.
 OPENING: Final = "Voici ma réponse, en français :"
 
-_OURS: Final = frozenset({"model", "stream", "stream_options", "max_tokens", "max_completion_tokens"})
+_OURS: Final = frozenset({"max_tokens", "max_completion_tokens"})
 # OpenAI takes labels for stored answers alone, and no answer is stored: a fallback must not fail for them.
 _NOT_FOR_OPENAI: Final = frozenset({"metadata"})
 
 
-def streamed(target: Target) -> dict[str, Any]:
-    """The fields that every body has, of whatever task: our model's name there, streamed, with usage."""
+def streamed(
+    request: TextRequest, target: Target, defaults: dict[str, Any], *, without: frozenset[str]
+) -> dict[str, Any]:
+    """What the bodies of all tasks have: the caller's fields but for some, the target's for the others, streamed, with usage."""
     options: dict[str, Any] = {"include_usage": True}
     if target.kind == "vllm":
         # vLLM then counts in every chunk, so that an answer given up half-way has its true cost.
         options["continuous_usage_stats"] = True
-    return {"model": target.model, "stream": True, "stream_options": options}
+    asked = {
+        **defaults,
+        **{key: value for key, value in request.raw.items() if key not in without},
+        "model": target.model,
+        "stream": True,
+        "stream_options": options,
+    }
+    if (request.fields.n or 1) > 1 and "temperature" not in request.raw:
+        asked.pop("temperature", None)  # greedy, a default of small models, allows one choice only
+    return asked
 
 
 def has_opening(request: ChatRequest, ask: Ask) -> bool:
@@ -44,14 +55,8 @@ def has_opening(request: ChatRequest, ask: Ask) -> bool:
 def body(request: ChatRequest, ask: Ask) -> bytes:
     """The JSON body for a target: always streamed, always with usage."""
     target = ask.pool.target
-    left_out = _OURS | _NOT_FOR_OPENAI if target.kind == "openai" else _OURS
-    asked: dict[str, Any] = {
-        **target.defaults,
-        **{key: value for key, value in request.raw.items() if key not in left_out},
-        **streamed(target),
-    }
-    if (request.fields.n or 1) > 1 and "temperature" not in request.raw:
-        asked.pop("temperature", None)  # greedy, a default of small models, allows one choice only
+    without = _OURS | _NOT_FOR_OPENAI if target.kind == "openai" else _OURS
+    asked = streamed(request, target, target.defaults, without=without)
     if request.max_tokens is not None:
         asked.pop("max_tokens", None)
         # OpenAI deprecated max_tokens and refuses both at once; vLLM has known max_tokens the longest.

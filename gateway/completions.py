@@ -6,62 +6,35 @@ Inside the pipeline its chunks have the form of chat chunks, so that guards, rep
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import msgspec
 import orjson
 
 from gateway import parameters
 from gateway.ask import FIRM_INSTRUCTION, streamed
 from gateway.errors import InvalidRequest
-from gateway.protocol import StreamOptions, check_stream_options, convert, decode
+from gateway.protocol import TextFields, TextRequest, check_stream_options, convert, decode
 from gateway.routing import Ask
 from gateway.target import Task
 from gateway.upstream import Chunk
 
-_OURS: Final = frozenset({"model", "prompt", "stream", "stream_options"})
+_OURS: Final = frozenset({"prompt"})
 # What a target's defaults hold for its chat template alone.
 _OF_CHAT: Final = frozenset({"stop", "chat_template_kwargs"})
 
 
-class Fields(msgspec.Struct):
+class Fields(TextFields, kw_only=True):
     """The fields the gateway acts on, and their types."""
 
-    model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
     prompt: str | list[Any]
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    n: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
-class CompletionRequest(msgspec.Struct, frozen=True):
+class CompletionRequest(TextRequest, frozen=True, kw_only=True):
     """A checked request; `prompts` has at least one."""
 
-    raw: dict[str, Any]
     fields: Fields
     prompts: list[str]
     task: Task = "completions"
-
-    @property
-    def model(self) -> str:
-        """The published name asked for."""
-        return self.fields.model
-
-    @property
-    def stream(self) -> bool:
-        """Whether the caller wants server-sent events."""
-        return bool(self.fields.stream)
-
-    @property
-    def include_usage(self) -> bool:
-        """Whether a streaming caller asked for the usage chunk."""
-        return bool(self.fields.stream_options and self.fields.stream_options.include_usage)
-
-    @property
-    def max_tokens(self) -> int | None:
-        """The caller's bound on each answer, in tokens."""
-        return self.fields.max_tokens
 
     @property
     def choices(self) -> int:
@@ -72,17 +45,13 @@ class CompletionRequest(msgspec.Struct, frozen=True):
         """The prompts."""
         return iter(self.prompts)
 
-    def images(self) -> Iterator[str]:
-        """None: a prompt is text."""
-        return iter(())
-
 
 def parse(body: bytes, *, max_choices: int) -> CompletionRequest:
     """A body as a request; raises InvalidRequest as `protocol.parse` does."""
     raw = decode(body)
     parameters.check(raw, parameters.REFUSED_OF_COMPLETIONS)
     fields = convert(raw, Fields)
-    check_stream_options(fields.stream_options, fields.stream)
+    check_stream_options(fields)
     request = CompletionRequest(raw=raw, fields=fields, prompts=texts_of(fields.prompt, "prompt"))
     if request.choices > max_choices:
         raise InvalidRequest(
@@ -104,16 +73,11 @@ def texts_of(given: str | list[Any], param: str) -> list[str]:
 def body(request: CompletionRequest, ask: Ask) -> bytes:
     """The JSON body for a target: always streamed, always with usage."""
     target = ask.pool.target
-    asked: dict[str, Any] = {
-        **{key: value for key, value in target.defaults.items() if key not in _OF_CHAT},
-        **{key: value for key, value in request.raw.items() if key not in _OURS},
-        **streamed(target),
-    }
+    defaults = {key: value for key, value in target.defaults.items() if key not in _OF_CHAT}
+    asked = streamed(request, target, defaults, without=_OURS)
     # An instruction is all that can be said to a model without turns, and it has to come before the text.
     prompts = [f"{FIRM_INSTRUCTION}\n\n{prompt}" for prompt in request.prompts] if ask.firm else request.prompts
     asked["prompt"] = prompts if isinstance(request.fields.prompt, list) else prompts[0]
-    if (request.fields.n or 1) > 1 and "temperature" not in request.raw:
-        asked.pop("temperature", None)  # greedy, a default of small models, allows one choice only
     return orjson.dumps(asked)
 
 
@@ -137,10 +101,12 @@ def whole(completion: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_delta(choice: dict[str, Any]) -> dict[str, Any]:
-    rest = {key: choice.get(key) for key in ("index", "logprobs", "finish_reason")}
-    return {**rest, "delta": {"content": choice.get("text")}}
+    return {**_beside_text(choice), "delta": {"content": choice.get("text")}}
 
 
 def _as_text(choice: dict[str, Any], words: dict[str, Any]) -> dict[str, Any]:
-    rest = {key: choice.get(key) for key in ("index", "logprobs", "finish_reason")}
-    return {"text": words.get("content") or "", **rest}
+    return {"text": words.get("content") or "", **_beside_text(choice)}
+
+
+def _beside_text(choice: dict[str, Any]) -> dict[str, Any]:
+    return {key: choice.get(key) for key in ("index", "logprobs", "finish_reason")}

@@ -7,9 +7,8 @@ would fill a caller's index with nonsense, so only targets of the same upstream 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import msgspec
 import orjson
 
 from gateway import failure, parameters
@@ -18,7 +17,7 @@ from gateway.delivery import Delivery
 from gateway.errors import ContextLengthExceeded, GatewayError, UpstreamUnavailable
 from gateway.exchange import Attempt, Outcome, State
 from gateway.failure import Failure
-from gateway.protocol import TEXTS, convert, decode
+from gateway.protocol import TEXTS, ModelFields, ModelRequest, convert, decode
 from gateway.routing import Ask
 from gateway.target import Task
 from gateway.tries import tokens
@@ -27,17 +26,15 @@ from gateway.upstream import Chunk
 _OURS: Final = frozenset({"model", "stream", "stream_options"})
 
 
-class Fields(msgspec.Struct):
+class Fields(ModelFields, kw_only=True):
     """The fields the gateway acts on, and their types."""
 
-    model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
     input: str | list[Any]
 
 
-class EmbeddingRequest(msgspec.Struct, frozen=True):
+class EmbeddingRequest(ModelRequest, frozen=True, kw_only=True):
     """A checked request; `inputs` has at least one text."""
 
-    raw: dict[str, Any]
     fields: Fields
     inputs: list[str]
     task: Task = "embeddings"
@@ -46,18 +43,9 @@ class EmbeddingRequest(msgspec.Struct, frozen=True):
     max_tokens: int | None = None
     choices: int = 1
 
-    @property
-    def model(self) -> str:
-        """The published name asked for."""
-        return self.fields.model
-
     def texts(self) -> Iterator[str]:
         """The texts."""
         return iter(self.inputs)
-
-    def images(self) -> Iterator[str]:
-        """None."""
-        return iter(())
 
 
 def parse(body: bytes, *, max_choices: int) -> EmbeddingRequest:

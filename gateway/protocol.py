@@ -87,30 +87,49 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class Fields(msgspec.Struct):
-    """The fields the gateway acts on, and their types."""
+class ModelFields(msgspec.Struct, kw_only=True):
+    """What every request has."""
 
     model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-    messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
+
+
+class TextFields(ModelFields, kw_only=True):
+    """What every request for text has."""
+
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+class Fields(TextFields, kw_only=True):
+    """The fields of a chat completion that the gateway acts on, and their types."""
+
+    messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
     max_completion_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     stop: str | list[str] | None = None
 
 
-class ChatRequest(msgspec.Struct, frozen=True):
+class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A checked request. `raw` is the whole body as it came, for the model server."""
 
     raw: dict[str, Any]
-    fields: Fields
-    task: Task = "chat"
+    fields: ModelFields
 
     @property
     def model(self) -> str:
         """The published name asked for."""
         return self.fields.model
+
+    def images(self) -> Iterator[str]:
+        """The addresses of all images; none where a request holds only text."""
+        return iter(())
+
+
+class TextRequest(ModelRequest, frozen=True, kw_only=True):
+    """A checked request for text, streamed or plain."""
+
+    fields: TextFields
 
     @property
     def stream(self) -> bool:
@@ -124,13 +143,25 @@ class ChatRequest(msgspec.Struct, frozen=True):
 
     @property
     def max_tokens(self) -> int | None:
-        """The caller's bound on the answer, in tokens, whichever of the two names it came under."""
-        return self.fields.max_completion_tokens or self.fields.max_tokens
+        """The caller's bound on an answer, in tokens."""
+        return self.fields.max_tokens
 
     @property
     def choices(self) -> int:
         """How many answers are asked for."""
         return self.fields.n or 1
+
+
+class ChatRequest(TextRequest, frozen=True, kw_only=True):
+    """A checked request for a chat completion."""
+
+    fields: Fields
+    task: Task = "chat"
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The caller's bound on an answer, in tokens, whichever of the two names it came under."""
+        return self.fields.max_completion_tokens or self.fields.max_tokens
 
     def texts(self) -> Iterator[str]:
         """The words of every message, in order."""
@@ -155,13 +186,13 @@ def parse(body: bytes, *, max_choices: int) -> ChatRequest:
         raise InvalidRequest(f"n is {fields.n}, but at most {max_choices} choices are served.", param="n")
     if fields.max_tokens and fields.max_completion_tokens and fields.max_tokens != fields.max_completion_tokens:
         raise InvalidRequest("max_tokens and max_completion_tokens disagree: send one of them.", param="max_tokens")
-    check_stream_options(fields.stream_options, fields.stream)
+    check_stream_options(fields)
     return ChatRequest(raw=raw, fields=fields)
 
 
-def check_stream_options(options: StreamOptions | None, stream: bool | None) -> None:
+def check_stream_options(fields: TextFields) -> None:
     """Raise InvalidRequest if a call that is not streamed has options for streams, as OpenAI does."""
-    if options is not None and not stream:
+    if fields.stream_options is not None and not fields.stream:
         raise InvalidRequest("stream_options is only allowed when stream is true.", param="stream_options")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway import ask, completions, protocol
+from gateway import ask, completions
 from gateway.protocol import Request
 from gateway.routing import Ask
 from gateway.upstream import Chunk
@@ -14,7 +14,7 @@ from gateway.upstream import Chunk
 
 @dataclass(frozen=True)
 class Surface:
-    """How requests come in, go up, and how answers leave. Inside the pipeline every chunk has the form of a chat chunk.
+    """How requests go up, and how answers leave. Inside the pipeline every chunk has the form of a chat chunk.
 
     `path` is the model server's, below its base URL; `prefix` begins the ids of answers, `object` names their chunks.
     """
@@ -22,7 +22,6 @@ class Surface:
     path: str
     prefix: str
     object: str
-    parse: Callable[..., Any]
     body: Callable[[Any, Ask], bytes]
     begun: Callable[[Any, Ask], bool]
     read: Callable[[Chunk], Chunk]
@@ -42,7 +41,6 @@ CHAT: Final = Surface(
     path="chat/completions",
     prefix="chatcmpl-",
     object="chat.completion.chunk",
-    parse=protocol.parse,
     body=ask.body,
     begun=lambda request, to: to.pool.target.trim_start or ask.has_opening(request, to),
     read=_unchanged,
@@ -53,7 +51,6 @@ COMPLETIONS: Final = Surface(
     path="completions",
     prefix="cmpl-",
     object="text_completion",
-    parse=completions.parse,
     body=completions.body,
     begun=_not_begun,
     read=completions.read,
