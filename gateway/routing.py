@@ -93,6 +93,9 @@ class Ladder:
         while had is not None and self._position + 1 < len(self._pools):
             self._next()
             if (self._pools[self._position].target.context_length or 0) > had:
+                self._asked = (
+                    None  # whoever declined has not answered: if nobody else can be asked, the caller is told so
+                )
                 return True
         self._next()
         return False

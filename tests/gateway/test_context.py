@@ -1,5 +1,6 @@
 """The context length decides: what does not fit one target goes to a longer one, if the caller's text may leave."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ import openai
 import pytest
 
 from tests.house import MODEL, House, house
-from tests.upstream import refuses, says
+from tests.upstream import Exchange, refuses, says
 
 LONG: list[Any] = [{"role": "user", "content": "Voici mon avis, en détail. " * 800}]
 SHORT: list[Any] = [{"role": "user", "content": "Comment suivre mon avis ?"}]
@@ -93,3 +94,28 @@ async def test_images_go_to_the_target_whose_entry_says_so(tmp_path: Path) -> No
         assert home.outside.asked[0].body["messages"] == asked
         with pytest.raises(openai.BadRequestError, match="takes no images"):
             await home.client(may_leave=False).chat.completions.create(model=MODEL, messages=asked)
+
+
+async def test_when_the_longer_target_is_full_the_caller_is_told_to_come_back_and_not_refused_in_french(
+    tmp_path: Path,
+) -> None:
+    longer = {"context_length": 16385, "concurrency": 1, "queue_length": 0}
+    held = asyncio.Event()
+
+    async def holds(exchange: Exchange) -> None:
+        await held.wait()
+        await says("Voici une réponse tout à fait française. ")(exchange)
+
+    async with house(
+        tmp_path, targets={"local": {"context_length": 2048}, "outside": longer}, times={"first_content": 20}
+    ) as home:
+        home.local.answers(refuses(400, SAYS_VLLM))
+        home.outside.answers(holds)
+        first = asyncio.create_task(target_of(home, SHORT))
+        while not home.outside.asked:  # noqa: ASYNC110  # the condition is the fake's, seen from outside
+            await asyncio.sleep(0.01)
+        with pytest.raises(openai.InternalServerError) as told:
+            await target_of(home, SHORT)
+        assert (told.value.status_code, told.value.code) == (503, "overloaded")
+        held.set()
+        assert await first == "outside"
