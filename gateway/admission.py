@@ -52,23 +52,10 @@ class Admission:
         Raises:
             Overloaded: the queue is full, or the turn did not come in time.
         """
-        if not self._full() and not self.waiting:
-            return self._take(tenant)
-        if self.waiting >= self._length and not self._make_room(tenant):
-            raise self._overloaded()
-        waiter = _Waiter(tenant, asyncio.get_running_loop().create_future())
-        self._queues.setdefault(tenant, deque()).append(waiter)
-        self.waiting += 1
-        self._serve()
-        try:
-            async with asyncio.timeout(self._seconds):
-                await waiter.turn
-        except TimeoutError:
-            self._forget(waiter)
-            raise self._overloaded() from None
-        except asyncio.CancelledError:
-            self._forget(waiter)
-            raise
+        if self._full():
+            await self._turn(tenant)
+        else:  # then nobody waits: a place that comes free is handed on at once
+            self._count(tenant)
         return Place(self, tenant, self._clock())
 
     def leave(self, tenant: str, since: float) -> None:
@@ -80,9 +67,22 @@ class Admission:
     def _full(self) -> bool:
         return bool(self._places) and self.under_way >= self._places
 
-    def _take(self, tenant: str) -> Place:
-        self._count(tenant)
-        return Place(self, tenant, self._clock())
+    async def _turn(self, tenant: str) -> None:
+        """Wait in the queue until a place is the caller's; raises Overloaded."""
+        if self.waiting >= self._length and not self._make_room(tenant):
+            raise self._overloaded()
+        waiter = _Waiter(tenant, asyncio.get_running_loop().create_future())
+        self._queues.setdefault(tenant, deque()).append(waiter)
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(self._seconds):
+                await waiter.turn
+        except TimeoutError:
+            self._forget(waiter)
+            raise self._overloaded() from None
+        except asyncio.CancelledError:
+            self._forget(waiter)
+            raise
 
     def _count(self, tenant: str) -> None:
         self.under_way += 1

@@ -6,8 +6,8 @@ Every way out settles the exchange.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 
 import orjson
 from starlette.types import Send
@@ -15,12 +15,11 @@ from starlette.types import Send
 from auth import Principal
 from auth.errors import AuthError
 from gateway import collect, errors, sse
-from gateway.errors import GatewayError
+from gateway.errors import ContextLengthExceeded, GatewayError
 from gateway.exchange import Exchange, State
 from gateway.failure import Failure
 from gateway.fit import fitting
 from gateway.limits import Standing
-from gateway.pool import Pool
 from gateway.protocol import TEXTS, Request
 from gateway.routing import Ladder
 from gateway.stages import Stages
@@ -44,6 +43,7 @@ class Delivery:
         self._principal, self._send = principal, send
         self._standing: Standing | None = None
         self._tries: Tries | None = None
+        self._texts: str | None = None
         self._silent_since = 0.0
 
     def headers(self) -> dict[str, str]:
@@ -64,11 +64,12 @@ class Delivery:
         """Check what came in; raises ContentPolicy."""
         self.exchange.model = request.model[:256]
         self.exchange.stream = request.stream
-        self.stages.guards.admit(request.texts(), param=TEXTS[request.task])
+        self._texts = TEXTS[request.task]
+        self.stages.guards.admit(request.texts(), param=self._texts)
 
     def ladder(self, request: Request) -> Ladder:
         """The targets that may and can answer; raises ModelNotFound, UpstreamUnavailable, or as `fitting` does."""
-        published: tuple[Pool, ...] = self.stages.catalogue.targets(request.model, may_leave=self._principal.may_leave)
+        published = self.stages.catalogue.targets(request.model, may_leave=self._principal.may_leave)
         return Ladder(fitting(published, request), self._principal.tenant, request.texts())
 
     async def deliver(self, request: Request, surface: Surface) -> None:
@@ -95,6 +96,8 @@ class Delivery:
             return
         self.ended(State.FAILED if self.exchange.attempts else State.REFUSED, status=error.status, error=error.code)
         error.headers = {**self.headers(), **error.headers}
+        if isinstance(error, ContextLengthExceeded) and error.param is None:  # a model server knows no task of ours
+            error.param = self._texts
         raise error
 
     def ended(self, state: State, *, status: int, error: str | None = None) -> None:
@@ -114,22 +117,27 @@ class Delivery:
     async def _stream(self, chunks: AsyncGenerator[Chunk], tries: Tries, surface: Surface) -> None:
         first = await anext(chunks)
         await self._start(_EVENT_STREAM)
-        alive = asyncio.create_task(self._keep_alive())
         try:
-            await self._write(_event(first, surface))
-            async for chunk in chunks:
-                await self._write(_event(chunk, surface))
+            with self._kept_alive():
+                await self._write(_event(first, surface))
+                async for chunk in chunks:
+                    await self._write(_event(chunk, surface))
         except Failure as failure:
-            alive.cancel()
             await self.fail(failure.error)
             return
-        finally:
-            alive.cancel()
         last = tries.usage_chunk()
         self.ended(State.BLOCKED if self.exchange.blocked_by else State.COMPLETED, status=200)
         await self._write((_event(last, surface) if last else b"") + sse.DONE, more=False)
 
-    async def _keep_alive(self) -> None:
+    @contextmanager
+    def _kept_alive(self) -> Iterator[None]:
+        comments = asyncio.create_task(self._comment())
+        try:
+            yield
+        finally:
+            comments.cancel()
+
+    async def _comment(self) -> None:
         """Comments while nothing is released, or a proxy on the way would take the connection for dead."""
         seconds = self.stages.settings.times.keep_alive
         while True:

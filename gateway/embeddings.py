@@ -14,10 +14,10 @@ import orjson
 from gateway import failure, parameters
 from gateway.completions import texts_of
 from gateway.delivery import Delivery
-from gateway.errors import ContextLengthExceeded, GatewayError, UpstreamUnavailable
-from gateway.exchange import Attempt, Outcome, State
+from gateway.errors import ContextLengthExceeded, GatewayError
+from gateway.exchange import Outcome, State
 from gateway.failure import Failure
-from gateway.protocol import TEXTS, ModelFields, ModelRequest, convert, decode
+from gateway.protocol import ModelFields, ModelRequest, convert, decode
 from gateway.routing import Ask
 from gateway.target import Task
 from gateway.tries import tokens
@@ -65,25 +65,23 @@ async def deliver(delivery: Delivery, request: EmbeddingRequest) -> None:
 
 async def _answered(delivery: Delivery, request: EmbeddingRequest) -> Chunk:
     """The first usable answer; raises GatewayError."""
-    failed: Failure | None = None
+    failed = failure.unavailable("not asked")
     with delivery.ladder(request) as ladder:
         while (ask := await ladder.current()) is not None:
             try:
                 with ask.call:
                     return await _asked(delivery, request, ask)
-            except ContextLengthExceeded as error:
+            except ContextLengthExceeded:
                 if not ladder.too_long():
-                    error.param = TEXTS[request.task]
                     raise
             except Failure as error:
                 failed = error
                 ladder.failed()
-    raise failed.error if failed else UpstreamUnavailable("No model server is available.", headers={"retry-after": "2"})
+    raise failed.error
 
 
 async def _asked(delivery: Delivery, request: EmbeddingRequest, ask: Ask) -> Chunk:
-    attempt = Attempt(ask.pool.name, ask.firm, replica=ask.call.replica.index)
-    delivery.exchange.attempts.append(attempt)
+    attempt = delivery.exchange.attempt(ask.pool.name, firm=ask.firm, replica=ask.call.replica.index)
     target, answer = ask.pool.target, None
     asked = {key: value for key, value in request.raw.items() if key not in _OURS}
     body = orjson.dumps({**asked, "model": target.model})
@@ -95,10 +93,10 @@ async def _asked(delivery: Delivery, request: EmbeddingRequest, ask: Ask) -> Chu
             raise failure.failed("not one vector for each text")
         attempt.outcome = Outcome.SERVED
     except Failure as error:
-        attempt.outcome, attempt.reason = Outcome.FAILED, error.reason
+        attempt.failed(error.reason)
         raise
     except GatewayError as refusal:  # the request itself is at fault
-        attempt.outcome, attempt.reason = Outcome.FAILED, refusal.code or "refused"
+        attempt.failed(refusal.code or "refused")
         raise
     finally:
         usage = answer.get("usage") if answer else None

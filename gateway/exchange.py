@@ -62,6 +62,10 @@ class Attempt:
     usage_source: str = "none"
     replica: int = 0
 
+    def failed(self, reason: str) -> None:
+        """It gave nothing that was delivered, and why."""
+        self.outcome, self.reason = Outcome.FAILED, reason
+
     def count(self, usage: dict[str, Any] | None, *, prompt_estimate: int, deltas: int) -> None:
         """Take the model server's usage, or count: one token a content delta, the prompt by its estimate.
 
@@ -99,6 +103,11 @@ class Exchange:
     attempts: list[Attempt] = field(default_factory=list)
     guards: dict[str, str] = field(default_factory=dict)
     blocked_by: str | None = None
+
+    def attempt(self, target: str, *, firm: bool, replica: int) -> Attempt:
+        """Write down that a replica of a target is asked."""
+        self.attempts.append(Attempt(target, firm, replica=replica))
+        return self.attempts[-1]
 
     def move(self, state: State) -> None:
         """Go to another state.

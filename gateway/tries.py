@@ -10,10 +10,10 @@ from typing import Any
 from gateway import errors
 from gateway.answer import Answer
 from gateway.errors import ContextLengthExceeded, GatewayError
-from gateway.exchange import Attempt, Exchange, Outcome, State
+from gateway.exchange import Exchange, Outcome, State
 from gateway.failure import Failure
 from gateway.guardrails.gate import Drift, Violation
-from gateway.protocol import TEXTS, Request
+from gateway.protocol import Request
 from gateway.routing import Ask, Ladder
 from gateway.stages import Stages
 from gateway.surface import Surface
@@ -88,14 +88,12 @@ class Tries:
             ladder.failed()
             return cause
         elif not ladder.too_long() and not self._exchange.repairs:  # a repair's longer prompt is not the caller's fault
-            cause.param = TEXTS[self._request.task]
             raise cause
         return None
 
     async def _asked(self, ask: Ask) -> AsyncGenerator[Chunk]:
         """One target's answer, gated. Raises Drift or Failure; after the commit a violation ends it with a block instead."""
-        attempt = Attempt(ask.pool.name, ask.firm, replica=ask.call.replica.index)
-        self._exchange.attempts.append(attempt)
+        attempt = self._exchange.attempt(ask.pool.name, firm=ask.firm, replica=ask.call.replica.index)
         answer = self._answer = self._new_answer(strip=self._surface.begun(self._request, ask))
         try:
             async for chunk in self._received(ask):
@@ -117,7 +115,7 @@ class Tries:
                 attempt.outcome = Outcome.FAILED
             raise
         except GatewayError as refusal:  # the request itself is at fault
-            attempt.outcome, attempt.reason = Outcome.FAILED, refusal.code or "refused"
+            attempt.failed(refusal.code or "refused")
             raise
         finally:
             attempt.count(answer.usage, prompt_estimate=tokens(self._request.texts()), deltas=answer.deltas)

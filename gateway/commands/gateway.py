@@ -55,9 +55,8 @@ def run(args: argparse.Namespace) -> int:
     settings = load()
     server = settings.server
     configure_logging()
-    app = create_app(
-        settings, load
-    )  # a configuration that cannot work ends here, in one sentence, and not in every worker
+    # A configuration that cannot work ends here, in one sentence, and not in every worker.
+    app = create_app(settings, load)
     options: dict[str, Any] = {
         "host": server.host,
         "port": server.port,

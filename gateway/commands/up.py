@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from gateway.commands.typing import Subparsers
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from serving.server import ModelServer
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    on_hangup(lambda: None)  # the gateway reads the configuration when it starts
+    on_hangup(sys.stdin, lambda: None)  # the gateway reads the configuration when it starts
     if args.config is not None:
         os.environ["PASSERELLE_CONFIG"] = str(args.config.absolute())
     os.environ.setdefault("VLLM_API_KEY", secrets.token_urlsafe(32))  # nobody reaches the model but through the gateway
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         ModelServer(plan, log=folder / "model-server.log", progress=say) as model,
         _gateway(plan, port, folder) as gateway,
     ):
-        on_hangup(lambda: gateway.send_signal(signal.SIGHUP))
+        on_hangup(sys.stdin, lambda: gateway.send_signal(signal.SIGHUP))
         url = f"http://127.0.0.1:{port}"
         say(f"gateway ready at {url}/v1, publishing {plan.served_name}")
         if args.demo:
@@ -101,12 +101,12 @@ def say(line: str) -> None:
         print(f"passerelle: {line}", flush=True)
 
 
-def on_hangup(reload: Callable[[], None]) -> None:
-    """Have SIGHUP end everything as Ctrl-C does when the terminal has been closed, and else only `reload`."""
-    terminal = sys.stdin is not None and sys.stdin.isatty()
+def on_hangup(stdin: TextIO | None, reload: Callable[[], None]) -> None:
+    """Have SIGHUP end everything as Ctrl-C does when `stdin` is a terminal that has been closed, and else only `reload`."""
+    terminal = stdin if stdin is not None and stdin.isatty() else None
 
     def hung_up(_: int, __: FrameType | None) -> None:
-        if terminal and not sys.stdin.isatty():
+        if terminal is not None and not terminal.isatty():
             raise KeyboardInterrupt
         reload()
 

@@ -215,14 +215,13 @@ async def test_the_signal_is_let_be_again_when_the_application_ends(tmp_path: Pa
     assert (signal.getsignal(signal.SIGHUP), signal.pthread_sigmask(signal.SIG_BLOCK, ())) == before
 
 
-def test_up_passes_it_on_until_its_terminal_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_up_passes_it_on_until_its_terminal_is_closed() -> None:
     terminal, ours = os.openpty()
     heard: list[int] = []
     before = signal.getsignal(signal.SIGHUP)
     with os.fdopen(ours) as stdin:
-        monkeypatch.setattr(sys, "stdin", stdin)
         try:
-            on_hangup(lambda: heard.append(1))
+            on_hangup(stdin, lambda: heard.append(1))
             signal.raise_signal(signal.SIGHUP)
             assert heard == [1]
             os.close(terminal)
