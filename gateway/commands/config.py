@@ -60,7 +60,9 @@ def _described(pool: Pool) -> str:
     facts = [
         f"{replicas} replica{'s' if replicas > 1 else ''} of {target.model}",
         f"{target.context_length} tokens" if target.context_length else "unknown context length",
-        f"{target.concurrency} requests at once each" if target.concurrency else "any number of requests at once",
+        f"{target.concurrency} request{'s' if target.concurrency > 1 else ''} at once each"
+        if target.concurrency
+        else "any number of requests at once",
     ]
     facts += ["images"] if target.images else []
     facts += [f"only {', '.join(target.tasks)}"] if target.tasks else []
