@@ -6,21 +6,27 @@ compared with the clock that is given.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from auth.errors import InvalidToken
-from auth.principal import Principal
+from auth.principal import Kind, Principal
 
+_KINDS: Final[dict[str, Kind]] = {"user": "user", "client": "client"}
 LEEWAY_S = 60  # how far ahead another worker's clock may be; granted to `iat` and `nbf`, never to `exp`
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """The claims of a verified token; times are whole seconds since 1970 UTC (RFC 7519 NumericDate)."""
+    """The claims of a verified token; times are whole seconds since 1970 UTC (RFC 7519 NumericDate).
+
+    `generation` is the one of its subject when it was issued.
+    """
 
     principal: Principal
     token_id: str
     issued_at: int
     expires_at: int
+    generation: int
 
 
 def read(payload: Mapping[str, object], *, issuer: str, audience: str, now: float) -> Claims:
@@ -35,14 +41,19 @@ def read(payload: Mapping[str, object], *, issuer: str, audience: str, now: floa
     may_leave, rpm = payload.get("may_leave", False), payload.get("rpm")
     if type(may_leave) is not bool or not (rpm is None or (type(rpm) is int and rpm > 0)):
         raise InvalidToken
+    generation, kind = payload.get("gen", 0), _KINDS.get(str(payload.get("kind", "user")))
+    if type(generation) is not int or kind is None:
+        raise InvalidToken
     principal = Principal(
         subject=_text(payload, "sub", 255),
         tenant=_text(payload, "tenant", 255),
         scopes=frozenset(_text(payload, "scope", 1024, least=0).split()),
+        kind=kind,
         may_leave=may_leave,
         requests_per_minute=rpm,
+        session=_text(payload, "sid", 64) if "sid" in payload else None,
     )
-    return Claims(principal, _text(payload, "jti", 64), issued_at, expires_at)
+    return Claims(principal, _text(payload, "jti", 64), issued_at, expires_at, generation)
 
 
 def _seconds(payload: Mapping[str, object], name: str) -> int:

@@ -6,14 +6,13 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import DateTime, Dialect, MetaData, event, text
+from sqlalchemy import DateTime, Dialect, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
-from sqlalchemy.schema import CreateTable
 from sqlalchemy.types import TypeDecorator
 
 from auth.errors import BadConfiguration, StoreUnavailable
@@ -28,7 +27,6 @@ _DRIVERS = {
 }
 # SQLSTATE classes (PostgreSQL, appendix A): connection, authorization, no such database, resources, operator's doing.
 _UNAVAILABLE = frozenset({"08", "28", "3D", "53", "57"})
-_SCHEMA_LOCK = 0x70617373  # any number will do as long as every worker takes the same
 
 
 def engine(url: str) -> AsyncEngine:
@@ -58,17 +56,6 @@ def normalise(url: str) -> URL:
         raise BadConfiguration(f"No database of kind {parsed.drivername!r}: write sqlite:///file or postgresql://…")
     query = {("ssl" if name == "sslmode" else name): value for name, value in parsed.query.items()}
     return parsed.set(drivername=driver, query=query)
-
-
-async def create_tables(engine: AsyncEngine, metadata: MetaData) -> None:
-    """Create the tables that are missing; several processes may do so at once. Raises StoreUnavailable."""
-    with translated():
-        async with engine.begin() as connection:
-            if engine.dialect.name == "postgresql":
-                # IF NOT EXISTS alone can still fail there when two sessions create at the same instant.
-                await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _SCHEMA_LOCK})
-            for table in metadata.sorted_tables:
-                await connection.execute(CreateTable(table, if_not_exists=True))
 
 
 @contextmanager

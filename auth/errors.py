@@ -53,14 +53,14 @@ class InsufficientScope(AuthError):
 
 
 class TooManyLogins(AuthError):
-    """One address asks for tokens too often."""
+    """An address asks too often, or tries too often at one account, which need not exist."""
 
     status = 429
     type = "requests"
     code = "rate_limit_exceeded"
 
     def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"Too many sign-in attempts from this address; try again in {retry_after_s} s.")
+        super().__init__(f"Too many sign-in attempts; try again in {retry_after_s} s.")
         self.headers = {"Retry-After": str(retry_after_s)}
 
 
@@ -72,6 +72,17 @@ class StoreUnavailable(AuthError):
     headers = MappingProxyType({"Retry-After": "5"})
 
 
+class IssuerUnavailable(AuthError):
+    """An outside issuer has never told its keys and does not answer now, so its tokens cannot be checked."""
+
+    status = 503
+    code = "issuer_unavailable"
+    headers = MappingProxyType({"Retry-After": "5"})
+
+    def __init__(self) -> None:
+        super().__init__("The issuer of this token does not answer, so the token cannot be checked now.")
+
+
 class NameTaken(AuthError):
     """A user of this name exists already."""
 
@@ -80,16 +91,55 @@ class NameTaken(AuthError):
     code = "name_taken"
 
 
-class UnknownUser(AuthError):
-    """No user has this name."""
+class Unknown(AuthError):
+    """Nothing of this name or id, or nothing that the caller may know of: the two are not told apart."""
 
     status = 404
     type = "invalid_request_error"
+
+
+class UnknownUser(Unknown):
+    """No user has this name."""
+
     code = "unknown_user"
 
 
+class UnknownTenant(Unknown):
+    """No tenant has this name."""
+
+    code = "unknown_tenant"
+
+
+class UnknownKey(Unknown):
+    """No API key has this id."""
+
+    code = "unknown_key"
+
+
+class UnknownClient(Unknown):
+    """No service client has this id."""
+
+    code = "unknown_client"
+
+
+class TenantClosed(AuthError):
+    """The tenant is disabled: nobody is added to it."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "tenant_disabled"
+
+
+class Forbidden(AuthError):
+    """The caller may not give this right, since it does not have it itself."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "not_yours_to_give"
+
+
 class InvalidName(AuthError):
-    """A user name that cannot be one."""
+    """A name that cannot be one."""
 
     status = 400
     type = "invalid_request_error"
@@ -121,12 +171,23 @@ class InvalidRequest(OAuthError):
 
 
 class InvalidGrant(OAuthError):
-    """Unknown user, wrong password, disabled user: one sentence for all of them."""
+    """Unknown user, wrong password, disabled user: one sentence for all of them. So for refresh tokens that do not hold."""
 
     error = "invalid_grant"
 
+    def __init__(self, sentence: str = "The user name or the password is wrong.") -> None:
+        super().__init__(sentence)
+
+
+class InvalidClient(OAuthError):
+    """Unknown client, wrong secret, disabled client: one sentence for all of them."""
+
+    status = 401
+    error = "invalid_client"
+    headers = MappingProxyType({"WWW-Authenticate": f'Basic realm="{REALM}"'})
+
     def __init__(self) -> None:
-        super().__init__("The user name or the password is wrong.")
+        super().__init__("The client is unknown or its secret is wrong.")
 
 
 class UnsupportedGrantType(OAuthError):

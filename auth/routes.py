@@ -1,72 +1,116 @@
-"""The open routes: `POST /auth/token` and `GET /.well-known/jwks.json`."""
+"""The open routes: tokens are given and taken back, and the world is told how to verify them."""
 
+import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from slowapi import Limiter
 from slowapi.errors import RateLimitExceeded
 from starlette.requests import ClientDisconnect
 
-from auth import form, throttle
-from auth.errors import InvalidRequest, OAuthError, TooManyLogins, UnsupportedGrantType
-from auth.login import Login
-from auth.signing import KeySet
-from auth.tokens import Tokens
+from auth import form, metadata, throttle
+from auth.errors import InvalidRequest, OAuthError, TooManyLogins
+from auth.grants import CLIENT, REFRESH, Grants, anonymous
+from auth.revoker import Revoker
+from auth.signing import PUBLISHED_S, KeySet
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 §5.1
-_FORM: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/x-www-form-urlencoded": {
-                "schema": {
-                    "type": "object",
-                    "required": ["grant_type", "username", "password"],
-                    "properties": {
-                        "grant_type": {"type": "string", "enum": ["password"]},
-                        "username": {"type": "string"},
-                        "password": {"type": "string", "format": "password"},
-                        "scope": {"type": "string"},
-                    },
-                }
-            }
-        },
-    }
-}
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How often an address may ask: for tokens by a password, and for anything else; None is no limit.
+
+    Wrong bodies count as the first. `limiter` counts.
+    """
+
+    limiter: Limiter
+    passwords: str | None
+    others: str | None
 
 
 def router(
-    login: Login,
-    tokens: Tokens,
+    grants: Grants,
+    revoker: Revoker,
     keys: KeySet,
-    rate: str | None = "10/minute",
-    storage_uri: str = "memory://",
+    rates: Rates,
+    *,
+    issuer: str,
+    public_url: str | None = None,
+    request_id: Callable[[Request], str | None] = lambda _: None,
 ) -> APIRouter:
-    """Make the routes. `rate` bounds the token requests of an address (None: no limit); raises BadConfiguration.
+    """Make the routes. `public_url` is where callers reach them; without it the address of each request is taken for it.
 
-    The token route answers OAuthError itself; TooManyLogins and StoreUnavailable are left to the application.
+    OAuthError is answered here; TooManyLogins and StoreUnavailable are left to the application.
     """
+    routes = APIRouter()
+    routes.include_router(_tokens(grants, revoker, rates, request_id))
+    routes.include_router(_published(keys, issuer, public_url))
+    return routes
+
+
+def _tokens(grants: Grants, revoker: Revoker, rates: Rates, request_id: Callable[[Request], str | None]) -> APIRouter:
     routes = APIRouter(tags=["auth"])
 
-    async def exchange(request: Request) -> Response:
+    async def exchanged(request: Request) -> Response:
         try:
-            return JSONResponse(await _password_grant(request, login, tokens), headers=NO_STORE)
+            by = anonymous(address(request), request_id(request))
+            granted = await grants.exchange(_fields(request), request.headers.get("authorization"), by)
         except OAuthError as error:
-            body = {"error": error.error, "error_description": str(error)}
-            return JSONResponse(body, error.status, headers=NO_STORE)
+            return _refused(error)
+        return JSONResponse(granted, headers=NO_STORE)
 
-    answer = exchange if rate is None else _limited(exchange, rate, storage_uri)
+    # slowapi tells limits apart by the function's name.
+    async def by_password(request: Request) -> Response:
+        return await exchanged(request)
 
-    @routes.post("/auth/token", openapi_extra=_FORM, summary="Exchange a user name and a password for a token")
+    async def otherwise(request: Request) -> Response:
+        return await exchanged(request)
+
+    async def take_back(request: Request) -> Response:
+        try:
+            token = form.required(_fields(request), "token")
+            await revoker.revoke(token, anonymous(address(request), request_id(request)), time.time())
+        except OAuthError as error:
+            return _refused(error)
+        return Response(headers=NO_STORE)
+
+    passwords = _limited(by_password, rates.limiter, rates.passwords)
+    others = _limited(otherwise, rates.limiter, rates.others)
+    revoking = _limited(take_back, rates.limiter, rates.others)
+
+    @routes.post("/auth/token", openapi_extra=metadata.TOKEN, responses=metadata.TOKEN_ANSWERS, summary="Get a token")
     async def token(request: Request) -> Response:
-        return await answer(request)
+        request.state.form = await _form(request)
+        return await (others if _grant(request) in (REFRESH, CLIENT) else passwords)(request)
+
+    @routes.post(
+        "/auth/revoke", openapi_extra=metadata.REVOKE, responses=metadata.REVOKE_ANSWERS, summary="Take one back"
+    )
+    async def revoke(request: Request) -> Response:
+        request.state.form = await _form(request)
+        return await revoking(request)
+
+    return routes
+
+
+def _published(keys: KeySet, issuer: str, public_url: str | None) -> APIRouter:
+    routes = APIRouter(tags=["auth"])
 
     @routes.get("/.well-known/jwks.json", summary="The public keys that verify tokens")
     async def jwks() -> Response:
-        return JSONResponse(keys.jwks(), headers={"Cache-Control": "public, max-age=300"})
+        return JSONResponse(keys.jwks(), headers={"Cache-Control": f"public, max-age={PUBLISHED_S}"})
+
+    @routes.get("/.well-known/oauth-authorization-server", summary="Where tokens are had (RFC 8414)")
+    async def server_metadata(request: Request) -> Response:
+        base = (public_url or str(request.base_url)).rstrip("/")
+        # Without a configured address the answer depends on the Host header: nobody may keep it for somebody else.
+        cache = f"public, max-age={PUBLISHED_S}" if public_url else "no-store"
+        return JSONResponse(metadata.document(issuer, base), headers={"Cache-Control": cache})
 
     return routes
 
@@ -76,8 +120,9 @@ def address(request: Request) -> str:
     return throttle.network(request.client.host if request.client else None)
 
 
-def _limited(endpoint: Endpoint, rate: str, storage_uri: str) -> Endpoint:
-    limiter = throttle.limiter(rate, storage_uri, address)
+def _limited(endpoint: Endpoint, limiter: Limiter, rate: str | None) -> Endpoint:
+    if rate is None:
+        return endpoint
     limited = limiter.limit(rate)(endpoint)
 
     async def guarded(request: Request) -> Response:
@@ -90,32 +135,34 @@ def _limited(endpoint: Endpoint, rate: str, storage_uri: str) -> Endpoint:
     return guarded
 
 
-async def _password_grant(request: Request, login: Login, tokens: Tokens) -> dict[str, object]:
-    """RFC 6749 §4.3.2; raises OAuthError."""
-    fields = form.parse(request.headers.get("content-type", ""), await _body(request))
-    if form.required(fields, "grant_type") != "password":
-        raise UnsupportedGrantType("This server offers the grant type 'password'.")
-    user = await login.authenticate(form.required(fields, "username"), form.required(fields, "password"))
-    scopes = form.narrowed(fields.get("scope"), user.scopes)
-    access_token = tokens.issue(
-        user.id, scopes, user.tenant, may_leave=user.may_leave, requests_per_minute=user.requests_per_minute
-    )
-    return {
-        "access_token": access_token,
-        "token_type": "bearer",
-        "expires_in": tokens.lifetime_s,
-        "scope": " ".join(sorted(scopes)),
-    }
+def _fields(request: Request) -> dict[str, str]:
+    """The fields that were read; raises InvalidRequest when there are none."""
+    read: dict[str, str] | InvalidRequest = request.state.form
+    if isinstance(read, InvalidRequest):
+        raise read
+    return read
 
 
-async def _body(request: Request) -> bytes:
-    """Read the body, but never more than a form can be; raises InvalidRequest."""
+def _grant(request: Request) -> str | None:
+    read = request.state.form
+    return None if isinstance(read, InvalidRequest) else read.get("grant_type")
+
+
+def _refused(error: OAuthError) -> Response:
+    body = {"error": error.error, "error_description": str(error)}
+    return JSONResponse(body, error.status, headers={**NO_STORE, **error.headers})
+
+
+async def _form(request: Request) -> dict[str, str] | InvalidRequest:
+    """Read the body, but never more than a form can be, before anything is counted: what it asks for decides by which limit."""
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
+        async for part in request.stream():
+            body += part
             if len(body) > form.MAX_BODY_BYTES:
-                raise InvalidRequest(f"The body is longer than {form.MAX_BODY_BYTES} bytes.")
-    except ClientDisconnect as error:
-        raise InvalidRequest("The body did not arrive.") from error
-    return bytes(body)
+                return InvalidRequest(f"The body is longer than {form.MAX_BODY_BYTES} bytes.")
+        return form.parse(request.headers.get("content-type", ""), bytes(body))
+    except ClientDisconnect:
+        return InvalidRequest("The body did not arrive.")
+    except InvalidRequest as error:
+        return error

@@ -2,11 +2,13 @@
 
 import base64
 import hashlib
+import itertools
 import json
 import os
 import re
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -20,36 +22,139 @@ from auth.errors import BadConfiguration
 from auth.new_file import new_file
 
 ALGORITHM = "ES256"
+PUBLISHED_S = 300  # how long verifiers may keep the published set, and so how long a new key only verifies
 _PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class SigningKey:
-    """One P-256 key pair; `kid` is the RFC 7638 thumbprint of its public half, so it needs no bookkeeping."""
+    """One P-256 key pair; `kid` is the RFC 7638 thumbprint of its public half, so it needs no bookkeeping.
+
+    `since`: when it was published, in seconds since 1970; 0 when that is not known.
+    """
 
     kid: str
     private: Key
     public: Key
     public_jwk: dict[str, str]
+    since: float = 0
 
 
 class KeySet:
-    """The keys this installation trusts, oldest first: all of them verify, the newest signs."""
+    """The keys this installation trusts, oldest first: all verify, the newest signs once it has been published a while."""
 
     def __init__(self, keys: Iterable[SigningKey]) -> None:
         """Raise BadConfiguration when there is no key."""
-        self._keys = {key.kid: key for key in keys}
-        if not self._keys:
+        self.version = 0
+        self.replace(keys)
+
+    def replace(self, keys: Iterable[SigningKey]) -> None:
+        """Go on with these keys and a `version` of one more; raises BadConfiguration when there is none."""
+        found = {key.kid: key for key in keys}
+        if not found:
             raise BadConfiguration("There is no signing key.")
-        self.newest = list(self._keys.values())[-1]
+        self._keys = found
+        self.version += 1
+
+    @property
+    def newest(self) -> SigningKey:
+        """The key that signs, or will."""
+        return list(self._keys.values())[-1]
+
+    def signer(self, now: float) -> SigningKey:
+        """The newest of the keys that every verifier has had the time to fetch; `now` in seconds since 1970."""
+        known = [key for key in self._keys.values() if key.since + PUBLISHED_S <= now]
+        return known[-1] if known else next(iter(self._keys.values()))
 
     def by_kid(self, kid: object) -> SigningKey | None:
         """Give the key of that id; ids are looked up here and nowhere else, so a path or URL in one means nothing."""
         return self._keys.get(kid) if isinstance(kid, str) else None
 
+    def all(self) -> list[SigningKey]:
+        """The keys, oldest first."""
+        return list(self._keys.values())
+
     def jwks(self) -> dict[str, list[dict[str, str]]]:
         """Give the public keys as a JWK set (RFC 7517 §5)."""
         return {"keys": [key.public_jwk for key in self._keys.values()]}
+
+
+class KeyFolder:
+    """A folder of `NNNN.pem` and `NNNN.json` (JWK) files, the highest name being the newest key."""
+
+    def __init__(self, folder: Path) -> None:
+        """The first start makes the folder and `0001.pem`.
+
+        Raises BadConfiguration when a file is no P-256 private key or can be read by other users of the machine.
+        """
+        self._folder = folder
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not _key_files(folder):
+                with new_file(folder / "0001.pem") as draft:
+                    draft.write_text(new_pem())
+        except OSError as error:
+            raise BadConfiguration(f"The signing keys in {folder} cannot be read or made: {error}.") from error
+        self._seen = self._look()
+        self.keys = KeySet(self._read())
+
+    def refresh(self) -> bool:
+        """Read the folder again if it has changed; whether it had. When it raises BadConfiguration the keys stay as they were."""
+        seen = self._look()
+        if seen == self._seen:
+            return False
+        self.keys.replace(self._read())
+        self._seen = seen
+        return True
+
+    def rotate(self, *, at_once: bool = False) -> SigningKey:
+        """Add a key. It signs when every verifier can know it, after `PUBLISHED_S`, or `at_once` if the old one is not safe."""
+        number = int(_key_files(self._folder)[-1].stem) + 1
+        path = self._folder / f"{number:04}.pem"
+        with new_file(path) as draft:
+            draft.write_text(new_pem())
+            if at_once:
+                os.utime(draft, (time.time(), time.time() - PUBLISHED_S))
+        self.refresh()
+        return self.keys.newest
+
+    def prune(self, now: float, older_s: float) -> list[str]:
+        """Remove the keys that have signed nothing for `older_s` seconds; their ids. Their tokens have long expired by then."""
+        files, gone = _key_files(self._folder), []
+        for path, successor in itertools.pairwise(files):
+            if successor.stat().st_mtime + PUBLISHED_S + older_s <= now:
+                gone += [key.kid for key in self._from(path)]
+                path.unlink()
+        self.refresh()
+        return gone
+
+    def remove(self, kid: str) -> None:
+        """Remove a key that is not safe any more: every token it signed is void. Raises BadConfiguration."""
+        files = _key_files(self._folder)
+        found = [path for path in files if kid in {key.kid for key in self._from(path)}]
+        if not found:
+            raise BadConfiguration(f"There is no signing key {kid!r} in {self._folder}.")
+        if len(files) == len(found):
+            raise BadConfiguration("This is the only signing key: rotate first.")
+        for path in found:
+            path.unlink()
+        self.refresh()
+
+    def _look(self) -> list[tuple[str, float]]:
+        try:
+            return [(path.name, path.stat().st_mtime) for path in _key_files(self._folder)]
+        except OSError as error:
+            raise BadConfiguration(f"The signing keys in {self._folder} cannot be read: {error}.") from error
+
+    def _read(self) -> list[SigningKey]:
+        return [key for path in _key_files(self._folder) for key in self._from(path)]
+
+    def _from(self, path: Path) -> list[SigningKey]:
+        try:
+            text, since = _read_private(path), path.stat().st_mtime
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadConfiguration(f"The signing keys in {self._folder} cannot be read: {error}.") from error
+        return [replace(key, since=since) for key in _parse(text, str(path))]
 
 
 def keys_from_text(text: str) -> KeySet:
@@ -58,19 +163,8 @@ def keys_from_text(text: str) -> KeySet:
 
 
 def keys_from_folder(folder: Path) -> KeySet:
-    """Read `NNNN.pem` and `NNNN.json` (JWK) files, the highest name being the newest; the first start makes `0001.pem`.
-
-    Raises BadConfiguration when a file is no P-256 private key or can be read by other users of the machine.
-    """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _key_files(folder):
-            with new_file(folder / "0001.pem") as draft:
-                draft.write_text(new_pem())
-        texts = {path: _read_private(path) for path in _key_files(folder)}
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadConfiguration(f"The signing keys in {folder} cannot be read or made: {error}.") from error
-    return KeySet(key for path, text in texts.items() for key in _parse(text, str(path)))
+    """The keys of a folder as they are now; see KeyFolder."""
+    return KeyFolder(folder).keys
 
 
 def new_pem() -> str:

@@ -1,42 +1,33 @@
-"""The table of users."""
+"""Users."""
 
+import builtins
 import time
 import unicodedata
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Boolean, Column, Integer, MetaData, RowMapping, String, Table, insert, select, update
+from sqlalchemy import RowMapping, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.sql.dml import Update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from auth.database import UtcDateTime, create_tables, translated
+from auth import schema
+from auth.audit import SYSTEM, Actor, record
+from auth.database import translated
 from auth.errors import InvalidName, NameTaken, UnknownUser
-
-MAX_NAME = 150  # characters, as typed and as stored
-
-metadata = MetaData()
-users = Table(
-    "users",
-    metadata,
-    Column("id", String(36), primary_key=True),  # UUID; the `sub` of tokens, so a name can change hands
-    Column("username", String(MAX_NAME), nullable=False, unique=True),
-    Column("password_hash", String(255), nullable=False),
-    Column("tenant", String(255), nullable=False),
-    Column("role", String(32), nullable=False),
-    Column("scopes", String(1024), nullable=False),  # space-separated (RFC 6749 §3.3)
-    Column("may_leave", Boolean, nullable=False),
-    Column("requests_per_minute", Integer, nullable=True),
-    Column("disabled", Boolean, nullable=False),
-    Column("created_at", UtcDateTime, nullable=False),
-)
+from auth.revocations import revoke
+from auth.tables import MAX_NAME, sessions, tenants, users
+from auth.tenants import ensure
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """One row; `created_at` is in UTC, `requests_per_minute` None means the configured limit."""
+    """One row; `created_at` is in UTC, `requests_per_minute` None means the configured limit.
+
+    `generation` grows when rights or the password change: tokens of an earlier one are void.
+    """
 
     id: str
     username: str
@@ -48,6 +39,7 @@ class User:
     requests_per_minute: int | None
     disabled: bool
     created_at: datetime
+    generation: int = 0
 
 
 def normal_name(username: str) -> str:
@@ -65,15 +57,15 @@ def normal_name(username: str) -> str:
 
 
 class UserStore:
-    """Users by name. Every method raises StoreUnavailable when the database does not answer."""
+    """Users by name or id. Every method raises StoreUnavailable when the database does not answer."""
 
     def __init__(self, engine: AsyncEngine, now: Callable[[], float] = time.time) -> None:
-        """`now` gives seconds since 1970; it dates new users."""
+        """`now` gives seconds since 1970; it dates new users and what is changed."""
         self._engine, self._now = engine, now
 
     async def create_schema(self) -> None:
-        """Create the table unless it is there."""
-        await create_tables(self._engine, metadata)
+        """Bring the tables of this package to their newest revision."""
+        await schema.prepare(self._engine)
 
     async def add(
         self,
@@ -85,8 +77,9 @@ class UserStore:
         scopes: Iterable[str] = (),
         may_leave: bool = False,
         requests_per_minute: int | None = None,
+        by: Actor = SYSTEM,
     ) -> User:
-        """Store a new user; raises NameTaken or InvalidName."""
+        """Store a new user, and the tenant if it is new; raises NameTaken, InvalidName or TenantClosed."""
         user = User(
             id=str(uuid.uuid4()),
             username=normal_name(username),
@@ -100,10 +93,13 @@ class UserStore:
             created_at=datetime.fromtimestamp(self._now(), UTC),
         )
         row = {name: getattr(user, name) for name in User.__slots__} | {"scopes": " ".join(sorted(user.scopes))}
+        granted = {name: row[name] for name in ("username", "role", "scopes", "may_leave", "requests_per_minute")}
         try:
             with translated():
                 async with self._engine.begin() as connection:
+                    await ensure(connection, tenant, by, self._now())
                     await connection.execute(insert(users).values(row))
+                    await record(connection, by, self._now(), "user.added", tenant, f"user:{user.id}", **granted)
         except IntegrityError as error:
             raise NameTaken(f"There is already a user named {user.username!r}.") from error
         return user
@@ -114,40 +110,89 @@ class UserStore:
             name = normal_name(username)
         except InvalidName:
             return None
+        return await self._one(username=name)
+
+    async def by_id(self, user_id: str) -> User | None:
+        """Find a user by the id, which is the `sub` of tokens."""
+        return await self._one(id=user_id)
+
+    async def closed(self, tenant: str) -> bool:
+        """Whether a tenant is disabled."""
+        query = select(tenants.c.disabled).where(tenants.c.name == tenant)
         with translated():
             async with self._engine.connect() as connection:
-                row = (await connection.execute(select(users).where(users.c.username == name))).mappings().first()
-        return _user(row) if row else None
+                return bool((await connection.execute(query)).scalar())
 
-    async def set_password_hash(self, username: str, password_hash: str) -> None:
-        """Replace the hash; raises UnknownUser."""
-        await self._change(username, update(users).values(password_hash=password_hash))
+    async def change(self, user_id: str, by: Actor = SYSTEM, **values: Any) -> User:
+        """Set columns of a user: rights, `disabled` or `password_hash`; tokens given before are void, unless by an enabling.
 
-    async def enable(self, username: str) -> None:
-        """Let a disabled user log in again; raises UnknownUser."""
-        await self._change(username, update(users).values(disabled=False))
-
-    async def disable(self, username: str) -> None:
-        """Let the user log in no more (tokens already given run out by themselves); raises UnknownUser."""
-        await self._change(username, update(users).values(disabled=True))
-
-    async def list(self) -> list[User]:
-        """All users, by name."""
-        with translated():
-            async with self._engine.connect() as connection:
-                rows = (await connection.execute(select(users).order_by(users.c.username))).mappings().all()
-        return [_user(row) for row in rows]
-
-    async def _change(self, username: str, change: Update) -> None:
-        try:
-            name = normal_name(username)
-        except InvalidName as error:
-            raise UnknownUser("There is no user of that name.") from error
+        Raises UnknownUser.
+        """
+        if "scopes" in values:
+            values["scopes"] = " ".join(sorted(values["scopes"]))
         with translated():
             async with self._engine.begin() as connection:
-                result = await connection.execute(change.where(users.c.username == name))
-        if result.rowcount == 0:
-            raise UnknownUser(f"There is no user named {name!r}.")
+                changed = update(users).where(users.c.id == user_id).values(values).returning(users)
+                row = (await connection.execute(changed)).mappings().first()
+                if row is None:
+                    raise UnknownUser("There is no user of that id.")
+                if values != {"disabled": False}:
+                    row = await self._void(connection, user_id, ends=bool({"password_hash", "disabled"} & set(values)))
+                shown = {name: value for name, value in values.items() if name != "password_hash"}
+                action = "user.password" if not shown else "user.changed"
+                await record(connection, by, self._now(), action, row["tenant"], f"user:{user_id}", **shown)
+        return _user(row)
+
+    async def set_password_hash(self, username: str, password_hash: str, by: Actor = SYSTEM) -> None:
+        """Replace the hash; raises UnknownUser."""
+        await self.change((await self._named(username)).id, by, password_hash=password_hash)
+
+    async def rehash(self, user: User, password_hash: str) -> None:
+        """Replace the hash by one of the same password at another cost: no right changes."""
+        with translated():
+            async with self._engine.begin() as connection:
+                unchanged = (users.c.id == user.id) & (users.c.password_hash == user.password_hash)
+                await connection.execute(update(users).where(unchanged).values(password_hash=password_hash))
+
+    async def enable(self, username: str, by: Actor = SYSTEM) -> None:
+        """Let a disabled user log in again; raises UnknownUser."""
+        await self.change((await self._named(username)).id, by, disabled=False)
+
+    async def disable(self, username: str, by: Actor = SYSTEM) -> None:
+        """Let the user log in no more, and void tokens and keys already given; raises UnknownUser."""
+        await self.change((await self._named(username)).id, by, disabled=True)
+
+    async def list(self, tenant: str | None = None, after: str = "", limit: int | None = None) -> builtins.list[User]:
+        """The users of a tenant, or all, by name; `limit` of them that come after the name `after`."""
+        query = select(users).where(users.c.username > after).order_by(users.c.username).limit(limit)
+        if tenant is not None:
+            query = query.where(users.c.tenant == tenant)
+        with translated():
+            async with self._engine.connect() as connection:
+                rows = (await connection.execute(query)).mappings().all()
+        return [_user(row) for row in rows]
+
+    async def _void(self, connection: AsyncConnection, user_id: str, *, ends: bool) -> RowMapping:
+        grown = update(users).where(users.c.id == user_id).values(generation=users.c.generation + 1).returning(users)
+        row: RowMapping = (await connection.execute(grown)).mappings().one()
+        await revoke(connection, user_id, self._now(), row["generation"])
+        if ends:
+            mine = (sessions.c.user_id == user_id) & sessions.c.ended_at.is_(None)
+            ended = datetime.fromtimestamp(self._now(), UTC)
+            await connection.execute(update(sessions).where(mine).values(ended_at=ended))
+        return row
+
+    async def _named(self, username: str) -> User:
+        user = await self.by_name(username)
+        if user is None:
+            raise UnknownUser(f"There is no user named {username[:MAX_NAME]!r}.")
+        return user
+
+    async def _one(self, **where: str) -> User | None:
+        with translated():
+            async with self._engine.connect() as connection:
+                row = (await connection.execute(select(users).filter_by(**where))).mappings().first()
+        return _user(row) if row else None
 
 
 def _user(row: RowMapping) -> User:

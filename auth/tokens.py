@@ -17,6 +17,8 @@ from jose.exceptions import JOSEError
 
 from auth.claims import Claims, read
 from auth.errors import InvalidToken
+from auth.principal import Kind
+from auth.revocations import Revocations
 from auth.signing import ALGORITHM, KeySet
 
 MAX_TOKEN_BYTES = 8 * 1024
@@ -37,8 +39,10 @@ class Tokens:
         lifetime_s: int = 900,
         now: Callable[[], float] = time.time,
         remember: int = 10_000,
+        revocations: Revocations | None = None,
     ) -> None:
         """`now` gives seconds since 1970; `remember` bounds how many verified tokens are kept, oldest dropped first."""
+        self._revocations, self._version = revocations, keys.version
         self.lifetime_s = lifetime_s
         self._keys, self._issuer, self._audience, self._now = keys, issuer, audience, now
         self._remember = remember
@@ -52,6 +56,9 @@ class Tokens:
         *,
         may_leave: bool = False,
         requests_per_minute: int | None = None,
+        kind: Kind = "user",
+        session: str | None = None,
+        generation: int = 0,
     ) -> str:
         """Sign a token that says all the gateway needs, so that nobody asks the database about it."""
         now = int(self._now())
@@ -68,13 +75,22 @@ class Tokens:
         }
         if requests_per_minute is not None:
             claims["rpm"] = requests_per_minute
-        key = self._keys.newest
+        if kind != "user":
+            claims["kind"] = kind
+        if session is not None:
+            claims["sid"] = session
+        if generation:
+            claims["gen"] = generation
+        key = self._keys.signer(now)
         return jws.sign(claims, key.private, headers={"kid": key.kid}, algorithm=ALGORITHM)
 
     def verify(self, token: str) -> Claims:
         """Give the claims of a token of ours that holds now; any other string raises InvalidToken and nothing else."""
         if len(token) > MAX_TOKEN_BYTES or _COMPACT.fullmatch(token) is None:
             raise InvalidToken
+        if self._version != self._keys.version:  # a key that was taken away takes its tokens with it
+            self._verified.clear()
+            self._version = self._keys.version
         digest = hashlib.sha256(token.encode()).digest()
         claims = self._verified.get(digest)
         if claims is None:
@@ -84,6 +100,9 @@ class Tokens:
                 self._verified.popitem(last=False)
         elif self._now() >= claims.expires_at:
             del self._verified[digest]
+            raise InvalidToken
+        principal, revoked = claims.principal, self._revocations
+        if revoked and revoked.token(claims.token_id, principal.session, principal.subject, claims.generation):
             raise InvalidToken
         return claims
 

@@ -19,18 +19,12 @@ from starlette.responses import Response
 
 from auth import database
 from auth.errors import AuthError
-from auth.login import Login
-from auth.passwords import Passwords
-from auth.routes import router as auth_router
-from auth.signing import keys_from_folder
-from auth.store import UserStore
-from auth.tokens import Tokens
-from gateway import admin, errors, routes
-from gateway.access import Access
+from gateway import browsers, errors, routes, upkeep
 from gateway.chat import Chat
 from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound, Renderable
 from gateway.guardrails.guards import Guards
 from gateway.health import Health
+from gateway.identities import Identities, identities
 from gateway.journal import Journal
 from gateway.ledger import Ledger, journal_folder
 from gateway.limits import limiter
@@ -50,7 +44,7 @@ class Parts:
     """What has to be opened at start and closed at the end."""
 
     engine: AsyncEngine
-    users: UserStore
+    identities: Identities
     ledger: Ledger
     journal: Journal
     upstream: Upstream
@@ -66,8 +60,11 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     """
     settings.require_models()
     engine = database.engine(settings.state.database())
-    keys = keys_from_folder(settings.auth.signing_keys or settings.state.directory / "signing-keys")
-    users, metrics, catalogue = UserStore(engine), Metrics(frozenset(settings.models)), Catalogue(settings)
+    known, metrics, catalogue = (
+        identities(settings, engine),
+        Metrics(frozenset(settings.models)),
+        Catalogue(settings),
+    )
     journal = Journal(journal_folder(settings.state.directory))
     redis_url = settings.state.redis_url.get_secret_value() if settings.state.redis_url else None
     limits, redis = limiter(redis_url, workers=settings.server.workers)
@@ -79,19 +76,18 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
         await watching.follow()
 
     reload = Reload(settings, read, catalogue, replaced) if read else None
-    parts = Parts(engine, users, Ledger(engine, journal), journal, upstream, watching, reload, redis)
+    parts = Parts(engine, known, Ledger(engine, journal), journal, upstream, watching, reload, redis)
     _show(metrics, catalogue)
-    tokens = Tokens(keys, settings.auth.issuer, settings.auth.audience, settings.auth.token_seconds)
     chat = Chat(settings, catalogue, parts.upstream, Guards(settings.guards), limits, parts.ledger, metrics.observe)
 
     app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None)
-    passwords, access = Passwords(), Access(tokens)
-    app.include_router(routes.v1(chat, access))
+    app.include_router(routes.v1(chat, known.access))
     app.include_router(routes.probes(Health(engine, catalogue, parts.upstream), metrics))
-    app.include_router(auth_router(Login(users, passwords), tokens, keys, _login_rate(settings)))
-    app.include_router(admin.router(access, users, passwords, settings.auth.minimum_password_length))
+    for router in known.routers:
+        app.include_router(router)
     for exception in (GatewayError, AuthError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(exception, _rendered)
+    browsers.allow(app, settings.server.cors_origins)
     app.add_middleware(Telemetry, metrics=metrics)
     return app
 
@@ -100,11 +96,6 @@ def from_environment() -> FastAPI:
     """The factory uvicorn's workers call; `PASSERELLE_CONFIG` names the configuration file."""
     configure_logging()
     return create_app(load_settings(), load_settings)
-
-
-def _login_rate(settings: Settings) -> str | None:
-    rate = settings.auth.login_per_minute
-    return f"{rate}/minute" if rate else None
 
 
 def _show(metrics: Metrics, catalogue: Catalogue) -> None:
@@ -121,10 +112,13 @@ def _show(metrics: Metrics, catalogue: Catalogue) -> None:
 def _lifespan(parts: Parts) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await parts.users.create_schema()
+        await parts.identities.users.create_schema()
         await parts.ledger.create_schema()
+        await upkeep.once(
+            parts.identities.upkeep
+        )  # before the first request: what is revoked must not come in meanwhile
         async with parts.upstream, parts.watching:
-            tasks = [asyncio.create_task(parts.ledger.run())]
+            tasks = [asyncio.create_task(parts.ledger.run()), asyncio.create_task(upkeep.run(parts.identities.upkeep))]
             if parts.reload is not None:
                 tasks.append(asyncio.create_task(parts.reload.run()))
             yield
@@ -142,6 +136,9 @@ async def _close(parts: Parts) -> None:
         await parts.ledger.drain()
     except (AuthError, SQLAlchemyError, OSError) as error:
         log.warning("ledger_waits", reason=type(error).__name__)  # the next start drains what is left
+    await upkeep.once(parts.identities.upkeep)  # when keys were used last
+    if parts.identities.outside is not None:
+        await parts.identities.outside.close()
     parts.journal.close()
     if parts.redis is not None:
         await parts.redis.aclose()

@@ -69,6 +69,8 @@ class Delivery:
 
     def ladder(self, request: Request) -> Ladder:
         """The targets that may and can answer; raises ModelNotFound, UpstreamUnavailable, or as `fitting` does."""
+        if not self._principal.knows(request.model):
+            raise errors.unknown_model(request.model)
         published = self.stages.catalogue.targets(request.model, may_leave=self._principal.may_leave)
         return Ladder(fitting(published, request), self._principal.tenant, request.texts())
 

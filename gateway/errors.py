@@ -133,6 +133,11 @@ class ServerStopping(GatewayError):
     code: str | None = "server_stopping"
 
 
+def unknown_model(name: str) -> ModelNotFound:
+    """The model is not published, or not to this caller: the two are not told apart."""
+    return ModelNotFound(f"The model {name[:80]!r} does not exist or you have no access to it.", param="model")
+
+
 def body(error: Renderable) -> dict[str, Any]:
     """The OpenAI error object: `{"error": {"message", "type", "param", "code"}}`."""
     return {

@@ -19,7 +19,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from auth.database import UtcDateTime, create_tables
+from auth import schema
+from auth.database import UtcDateTime
 from auth.errors import StoreUnavailable
 from gateway.exchange import Attempt, Exchange, Outcome, State
 from gateway.journal import Journal, read
@@ -50,6 +51,7 @@ rows = Table(
     Column("error", String(128)),
 )
 
+LINEAGE: Final = schema.Lineage("ledger", Path(__file__).parent / "migrations", "0001", metadata)
 _SIZES: Final = {column.name: column.type.length for column in rows.c if isinstance(column.type, String)}
 _CHARGED: Final = frozenset({State.COMPLETED, State.TRUNCATED, State.BLOCKED, State.CLIENT_CLOSED})
 _DRAIN_SECONDS: Final = 0.5
@@ -65,8 +67,8 @@ class Ledger:
         self._draining = asyncio.Lock()
 
     async def create_schema(self) -> None:
-        """Create the table unless it is there."""
-        await create_tables(self._engine, metadata)
+        """Bring the table to its newest revision."""
+        await schema.prepare(self._engine, LINEAGE)
 
     def settle(self, exchange: Exchange) -> None:
         """Write an exchange down. Synchronous on purpose: an awaited write is lost when the client leaves."""

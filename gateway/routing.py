@@ -12,7 +12,7 @@ from typing import Self
 import structlog
 
 from gateway.admission import Place
-from gateway.errors import ModelNotFound, Overloaded, UpstreamUnavailable
+from gateway.errors import Overloaded, UpstreamUnavailable, unknown_model
 from gateway.pool import Call, Pool, Replica, pool
 from gateway.settings import Settings
 
@@ -179,7 +179,7 @@ class Catalogue:
             UpstreamUnavailable: it is, but no target is left for this caller.
         """
         if model not in self._models:
-            raise ModelNotFound(f"The model {model[:80]!r} does not exist or you have no access to it.", param="model")
+            raise unknown_model(model)
         allowed = tuple(pool for pool in self._models[model] if may_leave or not pool.target.outside)
         if not allowed:
             raise UpstreamUnavailable("No model server is available for this model.", headers={"retry-after": "30"})

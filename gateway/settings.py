@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from auth.password_rule import MIN_CHARACTERS
+from gateway.identity import Auth
 from gateway.target import BadKeyFile, Count, Part, Seconds, Target
 
 Mode = Literal["enforce", "annotate", "off"]
@@ -33,6 +33,7 @@ class Server(Part):
     body_limit_bytes: Count = 4 * 1024 * 1024
     shutdown_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
     trusted_proxies: list[str] = Field(default_factory=list)
+    cors_origins: list[str] = Field(default_factory=list)
 
 
 class State(Part):
@@ -47,17 +48,6 @@ class State(Part):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.directory.absolute() / 'passerelle.db'}"
-
-
-class Auth(Part):
-    """Our own users and tokens. `login_per_minute` counts per address; 0 switches that limit off."""
-
-    issuer: str = "passerelle"
-    audience: str = "passerelle"
-    token_seconds: Annotated[int, Field(ge=1, le=86_400)] = 900
-    login_per_minute: Annotated[int, Field(ge=0, le=100_000)] = 10
-    minimum_password_length: Annotated[int, Field(ge=8, le=128)] = MIN_CHARACTERS
-    signing_keys: Path | None = None
 
 
 class Limits(Part):

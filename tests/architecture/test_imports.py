@@ -6,7 +6,8 @@ from tests.architecture.sources import Module, modules, top
 
 # The gateway's layers, lowest first: a module imports only from layers below its own.
 LAYERS = (
-    {"errors", "target"},
+    {"errors", "target", "documented", "browsers", "migrations", "upkeep"},
+    {"identity"},
     {"parameters", "settings", "exchange", "sse", "journal"},
     {"protocol", "failure"},
     {"guardrails", "upstream", "limits", "ledger", "disconnect", "access", "telemetry", "payload"},
@@ -20,7 +21,8 @@ LAYERS = (
     {"delivery"},
     {"embeddings"},
     {"chat"},
-    {"routes", "admin"},
+    {"administration"},
+    {"routes", "identities"},
     {"app"},
     {"commands"},
     {"cli"},
@@ -39,7 +41,21 @@ STARTS_SERVING = {"gateway.cli", "gateway.commands.up"}
 
 WEB = {
     f"gateway.{name}"
-    for name in ("app", "chat", "delivery", "routes", "admin", "access", "telemetry", "disconnect", "payload")
+    for name in (
+        *(
+            "app",
+            "chat",
+            "delivery",
+            "routes",
+            "access",
+            "telemetry",
+            "disconnect",
+            "payload",
+            "browsers",
+            "identities",
+        ),
+        *(f"administration{part}" for part in ("", ".http", ".users", ".tenants", ".keys", ".clients", ".audit")),
+    )
 } | {"auth.routes"}
 
 

@@ -77,7 +77,7 @@ def login(url: str, username: str, password: str) -> User:
 def test_a_user_added_with_a_password_from_standard_input_can_log_in(users: Users, url: str) -> None:
     assert users("add", "Alice", "--tenant", "acme", "--password-stdin", stdin=PASSWORD + "\n").code == 0
     user = login(url, "alice", PASSWORD)
-    assert (user.tenant, user.role, sorted(user.scopes)) == ("acme", "member", ["chat", "models", "usage"])
+    assert (user.tenant, user.role, sorted(user.scopes)) == ("acme", "member", ["chat", "keys", "models", "usage"])
 
 
 def test_scopes_and_rights_can_be_chosen(users: Users, url: str) -> None:
@@ -107,8 +107,8 @@ def test_the_list_shows_everyone_and_no_hash(users: Users) -> None:
     users("disable", "BOB")
     rows = [line.split("\t")[:5] for line in users("list").out.splitlines()]
     assert rows == [
-        ["alice", "default", "member", "chat,models,usage", "active"],
-        ["bob", "default", "member", "chat,models,usage", "disabled"],
+        ["alice", "default", "member", "chat,keys,models,usage", "active"],
+        ["bob", "default", "member", "chat,keys,models,usage", "disabled"],
     ]
 
 

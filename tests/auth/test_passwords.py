@@ -1,8 +1,12 @@
 import asyncio
+import contextlib
+import secrets
+import subprocess
+import sys
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from auth.errors import WeakPassword
@@ -76,12 +80,103 @@ def test_a_new_password_too_short_or_too_long_is_refused(password: str, minimum:
         check(password, minimum)
 
 
-@pytest.mark.parametrize("password", ["aaaaaaaaaaaa", "éééééééééééé", "😀" * 12, "a" * 1024, " " * 12])
-def test_length_is_all_that_is_asked_counted_in_characters(password: str) -> None:
+@pytest.mark.parametrize(
+    "password",
+    [
+        "motdepasse-9",
+        "motdepasse-8",
+        "motdepasse-admin",
+        "Marée-haute-9",
+        "un bon mot de passe",
+        "une phrase de passe",
+        "correct horse battery staple",
+        "ni majuscule ni chiffre",
+        "😀🐘🚲🌧🍋🎻🧦🛶🌵🧀🔭🪁",
+        "قهوة ساخنة كل صباح",
+        secrets.token_urlsafe(18),
+        "le chat dort " + "et la pluie tombe sur le toit " * 30,
+    ],
+)
+def test_a_phrase_is_a_password_whatever_it_is_composed_of(password: str) -> None:
     check(password)
+    check(password, username="alice.martin")
+
+
+@pytest.mark.parametrize(
+    ("password", "minimum", "reason"),
+    [
+        ("1q2w3e4r5t6y", 12, "leaked"),
+        ("1Q2W3E4R5T6Y", 12, "leaked"),
+        ("leavemealone", 12, "leaked"),
+        ("\uff4ceavemealone", 12, "leaked"),  # a full-width l: NFKC comes first
+        ("unfortunately", 12, "leaked"),
+        ("Breckenridge", 12, "leaked"),
+        ("sunshine", 8, "leaked"),
+        ("Passerelle-2026", 12, "name of this service"),
+        ("passerellepasserelle", 12, "name of this service"),
+        ("aaaaaaaaaaaa", 12, "pattern"),
+        ("éééééééééééé", 12, "pattern"),
+        ("😀" * 12, 12, "pattern"),
+        (" " * 12, 12, "pattern"),
+        ("a" * 1024, 12, "pattern"),
+        ("passwordpassword", 12, "pattern"),
+        ("p@ssw0rdp@ssw0rd", 12, "pattern"),
+        ("abcdefghijklmnop", 12, "pattern"),
+        ("abcabcabcabcabc", 12, "pattern"),
+        ("zxcvbnmzxcvbnm", 12, "pattern"),
+        ("", 0, "at least 1 char"),
+    ],
+)
+def test_what_guessers_try_first_is_refused_with_the_reason_alone(password: str, minimum: int, reason: str) -> None:
+    with pytest.raises(WeakPassword, match=reason) as refusal:
+        check(password, minimum)
+    assert not password or password not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("password", "username"),
+    [
+        ("alice.martin", "alice.martin"),
+        ("Alice-Martin-1987", "alice.martin"),
+        ("martin alice 06", "alice.martin"),
+        ("alice@passerelle", "alice"),
+        ("ÉlodieÉlodieÉlodie", "e\u0301lodie"),
+        ("48151623421@@@a", "a"),
+        ("passerellepasserelle" * 40 + "passerelle", "passerellepasserelle"),
+    ],
+)
+def test_a_name_with_decoration_is_refused(password: str, username: str) -> None:
+    with pytest.raises(WeakPassword, match="user's name") as refusal:
+        check(password, username=username)
+    assert password not in str(refusal.value)
+
+
+@pytest.mark.parametrize("username", ["", "1234", "bob", "alice", "mot-de-passe", "\ud800"])
+def test_a_name_inside_a_phrase_is_no_reason(username: str) -> None:
+    check("alice et la passerelle rouge", username=username)
+    check("4815-1623-4207-9961", username=username)
+
+
+def test_the_first_72_characters_are_weighed_since_the_time_grows_with_the_square() -> None:
+    tail = "velours-cactus-marmite"
+    check("a" * 60 + tail)
+    with pytest.raises(WeakPassword, match="pattern"):
+        check("a" * 72 + tail)
+
+
+@given(st.text(max_size=100) | st.text("0123٤²½/-. \n\r\u2028aİß", max_size=100), st.text(max_size=10))
+@example("mot de 2026\n passe", "")
+def test_any_text_passes_or_is_weak(password: str, username: str) -> None:
+    with contextlib.suppress(WeakPassword):
+        check(password, 1, username=username)
 
 
 @given(st.text())
 def test_preparing_twice_is_preparing_once(password: str) -> None:
     once = prepared(password)
     assert once is None or prepared(once.decode()) == once
+
+
+def test_the_word_lists_are_read_only_where_a_password_is_chosen() -> None:
+    imported = "import sys, auth.password_rule; sys.exit('zxcvbn' in sys.modules)"
+    subprocess.run([sys.executable, "-c", imported], check=True)

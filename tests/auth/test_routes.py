@@ -1,72 +1,18 @@
 """The open routes, over a real server."""
 
-import contextlib
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-import aiohttp
 import pytest
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
 
-from auth.database import engine
-from auth.errors import AuthError, BadConfiguration
-from auth.login import Login
-from auth.passwords import CHEAPEST, Passwords
-from auth.routes import router
+from auth.errors import BadConfiguration
 from auth.signing import KeySet
-from auth.store import UserStore
 from auth.throttle import network
 from auth.tokens import Tokens
 from tests.auth.forge import AUDIENCE, ISSUER
-from tests.loopback import serve
-
-PASSWORD = "un bon mot de passe"
-FORM = "application/x-www-form-urlencoded"
-GOOD = {"grant_type": "password", "username": "alice", "password": PASSWORD}
-
-
-@dataclass
-class Server:
-    url: str
-    http: aiohttp.ClientSession
-
-    async def post(self, data: bytes | str, content_type: str = FORM, **headers: str) -> tuple[int, Any, Any]:
-        async with self.http.post(
-            f"{self.url}/auth/token", data=data, headers={"content-type": content_type} | headers
-        ) as answer:
-            return answer.status, await answer.json(), answer.headers
-
-    async def ask(self, **fields: str) -> tuple[int, Any, Any]:
-        return await self.post(urlencode(GOOD | fields))
-
-
-@contextlib.asynccontextmanager
-async def running(
-    folder: Path, keys: KeySet, rate: str | None, storage_uri: str = "memory://"
-) -> AsyncIterator[Server]:
-    opened = engine(f"sqlite:///{folder}/users.db")
-    try:
-        store, passwords = UserStore(opened), Passwords(CHEAPEST)
-        await store.create_schema()
-        await store.add(
-            "alice", await passwords.hash(PASSWORD), tenant="acme", scopes=["chat", "models"], may_leave=True
-        )
-        app = FastAPI()
-        app.include_router(router(Login(store, passwords), Tokens(keys, ISSUER, AUDIENCE), keys, rate, storage_uri))
-
-        @app.exception_handler(AuthError)
-        async def render(_request: Request, error: AuthError) -> JSONResponse:
-            return JSONResponse({"error": {"code": error.code}}, error.status, headers=dict(error.headers))
-
-        async with serve(app) as url, aiohttp.ClientSession() as http:
-            yield Server(url, http)
-    finally:
-        await opened.dispose()
+from tests.auth.server import FORM, GOOD, Server, running
 
 
 @pytest.fixture
@@ -78,8 +24,9 @@ async def server(tmp_path: Path, keys: KeySet) -> AsyncIterator[Server]:
 async def test_a_name_and_a_password_give_a_token_that_nobody_may_store(server: Server, keys: KeySet) -> None:
     status, body, headers = await server.ask()
     assert status == 200
-    assert {**body, "access_token": ""} == {
+    assert {**body, "access_token": "", "refresh_token": ""} == {
         "access_token": "",
+        "refresh_token": "",
         "token_type": "bearer",
         "expires_in": 900,
         "scope": "chat models",
@@ -106,7 +53,7 @@ async def test_a_narrower_scope_is_granted_and_written_into_the_token(server: Se
         ({"scope": "chat admin"}, "invalid_scope"),
         ({"scope": 'cha"t'}, "invalid_scope"),
         ({"scope": "chat  models"}, "invalid_scope"),
-        ({"grant_type": "refresh_token"}, "unsupported_grant_type"),
+        ({"grant_type": "authorization_code"}, "unsupported_grant_type"),
         ({"grant_type": "PASSWORD"}, "unsupported_grant_type"),
         ({"grant_type": ""}, "invalid_request"),
         ({"username": ""}, "invalid_request"),

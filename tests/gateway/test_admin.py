@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from auth.principal import SCOPES_OF_ROLE
+from auth.principal import HOUSE, scopes_of
 from tests.house import MODEL, House, house
 
 NEW = {"username": "Zoé", "password": "une phrase de passe"}
@@ -32,7 +32,7 @@ async def login(home: House, username: str, password: str) -> tuple[int, dict[st
 
 
 def admin(home: House) -> str:
-    return home.token("root", scopes=SCOPES_OF_ROLE["admin"])
+    return home.token("root", scopes=scopes_of("admin", HOUSE), tenant=HOUSE)
 
 
 async def test_a_user_that_was_added_logs_in_and_asks(home: House) -> None:
@@ -43,7 +43,7 @@ async def test_a_user_that_was_added_logs_in_and_asks(home: House) -> None:
         "username": "zoé",
         "tenant": "default",
         "role": "member",
-        "scopes": ["chat", "models", "usage"],
+        "scopes": ["chat", "keys", "models", "usage"],
         "may_leave": False,
         "requests_per_minute": None,
         "disabled": False,
@@ -122,7 +122,7 @@ async def test_a_body_that_no_user_fills_is_413(home: House) -> None:
 
 async def test_the_least_length_of_a_password_is_configured(tmp_path: Path) -> None:
     async with house(tmp_path, auth={"minimum_password_length": 15}) as home:
-        status, answer = await post(home, {**NEW, "password": "x" * 14}, admin(home))
+        status, answer = await post(home, {**NEW, "password": "un deux trois!"}, admin(home))
         assert (status, answer["error"]["code"]) == (400, "weak_password")
         assert "15" in answer["error"]["message"]
-        assert (await post(home, {**NEW, "password": "x" * 15}, admin(home)))[0] == 201
+        assert (await post(home, {**NEW, "password": "un deux trois 4"}, admin(home)))[0] == 201

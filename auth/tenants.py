@@ -1,0 +1,84 @@
+"""Tenants: whose data is whose. One that is closed is let in nowhere; its rows stay."""
+
+import builtins
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from auth.audit import SYSTEM, Actor, record
+from auth.database import translated
+from auth.errors import InvalidName, NameTaken, TenantClosed, UnknownTenant
+from auth.principal import HOUSE
+from auth.tables import tenants
+
+_NAME: Final = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """One row; `created_at` is in UTC."""
+
+    name: str
+    disabled: bool
+    created_at: datetime
+
+
+class TenantStore:
+    """Tenants by name. Every method raises StoreUnavailable when the database does not answer."""
+
+    def __init__(self, engine: AsyncEngine, now: Callable[[], float] = time.time) -> None:
+        """`now` gives seconds since 1970."""
+        self._engine, self._now = engine, now
+
+    async def add(self, name: str, by: Actor = SYSTEM) -> Tenant:
+        """Add a tenant; raises NameTaken or InvalidName."""
+        with translated():
+            async with self._engine.begin() as connection:
+                if not await ensure(connection, name, by, self._now()):
+                    raise NameTaken(f"There is already a tenant named {name!r}.")
+        return (await self._of(name))[0]
+
+    async def list(self, only: str | None = None) -> builtins.list[Tenant]:
+        """All tenants, or only the one named, by name."""
+        return await self._of(only)
+
+    async def change(self, name: str, *, disabled: bool, by: Actor = SYSTEM) -> Tenant:
+        """Close a tenant or open it again; raises UnknownTenant, or InvalidName for the house's own."""
+        if name == HOUSE and disabled:
+            raise InvalidName(f"The tenant {HOUSE!r} is the installation's own and cannot be disabled.")
+        with translated():
+            async with self._engine.begin() as connection:
+                changed = update(tenants).where(tenants.c.name == name).values(disabled=disabled)
+                if (await connection.execute(changed)).rowcount == 0:
+                    raise UnknownTenant("There is no tenant of that name.")
+                await record(connection, by, self._now(), "tenant.changed", name, f"tenant:{name}", disabled=disabled)
+        return (await self._of(name))[0]
+
+    async def _of(self, name: str | None) -> builtins.list[Tenant]:
+        query = select(tenants).order_by(tenants.c.name)
+        if name is not None:
+            query = query.where(tenants.c.name == name)
+        with translated():
+            async with self._engine.connect() as connection:
+                return [Tenant(**row) for row in (await connection.execute(query)).mappings()]
+
+
+async def ensure(connection: AsyncConnection, name: str, by: Actor, now: float) -> bool:
+    """Add a tenant unless it is there; whether it was new. Raises InvalidName, or TenantClosed for a disabled one."""
+    if _NAME.fullmatch(name) is None:
+        raise InvalidName("A tenant's name has 1 to 255 characters and no control character.")
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    row = dialect.insert(tenants).values(name=name, disabled=False, created_at=datetime.fromtimestamp(now, UTC))
+    added = (await connection.execute(row.on_conflict_do_nothing())).rowcount == 1
+    if added:
+        await record(connection, by, now, "tenant.added", name, f"tenant:{name}")
+    elif (await connection.execute(select(tenants.c.disabled).where(tenants.c.name == name))).scalar():
+        raise TenantClosed(f"The tenant {name!r} is disabled: enable it first.")
+    return added
