@@ -145,7 +145,7 @@ class UserStore:
 
     async def set_password_hash(self, username: str, password_hash: str, by: Actor = SYSTEM) -> None:
         """Replace the hash; raises UnknownUser."""
-        await self.change((await self._named(username)).id, by, password_hash=password_hash)
+        await self.change((await self.named(username)).id, by, password_hash=password_hash)
 
     async def rehash(self, user: User, password_hash: str) -> None:
         """Replace the hash by one of the same password at another cost: no right changes."""
@@ -156,11 +156,11 @@ class UserStore:
 
     async def enable(self, username: str, by: Actor = SYSTEM) -> None:
         """Let a disabled user log in again; raises UnknownUser."""
-        await self.change((await self._named(username)).id, by, disabled=False)
+        await self.change((await self.named(username)).id, by, disabled=False)
 
     async def disable(self, username: str, by: Actor = SYSTEM) -> None:
         """Let the user log in no more, and void tokens and keys already given; raises UnknownUser."""
-        await self.change((await self._named(username)).id, by, disabled=True)
+        await self.change((await self.named(username)).id, by, disabled=True)
 
     async def list(self, tenant: str | None = None, after: str = "", limit: int | None = None) -> builtins.list[User]:
         """The users of a tenant, or all, by name; `limit` of them that come after the name `after`."""
@@ -182,7 +182,8 @@ class UserStore:
             await connection.execute(update(sessions).where(mine).values(ended_at=ended))
         return row
 
-    async def _named(self, username: str) -> User:
+    async def named(self, username: str) -> User:
+        """Find a user by any spelling of the name; raises UnknownUser."""
         user = await self.by_name(username)
         if user is None:
             raise UnknownUser(f"There is no user named {username[:MAX_NAME]!r}.")

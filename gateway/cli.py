@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gateway.commands import chat, config, gateway, up
+from gateway.commands import chat, config, database, gateway, up
+
+if TYPE_CHECKING:
+    from auth.commands import Installation
 
 _EPILOG = """examples:
   passerelle up                                     model server and gateway on this machine
@@ -19,7 +24,8 @@ _EPILOG = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from auth.commands import add_commands as add_users
+    from auth.commands import NAMES
+    from auth.commands import add_commands as add_auth
     from serving.commands import add_commands as add_serving
     from serving.commands import add_options as add_serving_options
 
@@ -34,10 +40,11 @@ def parser() -> argparse.ArgumentParser:
     up.add_command(commands, add_serving_options)
     add_serving(commands)
     gateway.add_command(commands)
-    add_users(commands, _database_url, _minimum_password_length)
+    add_auth(commands, _installation)
+    database.add_command(commands)
     chat.add_command(commands)
     config.add_command(commands)
-    for name in ("users",):
+    for name in NAMES:
         _with_config(commands.choices[name])
     return top
 
@@ -75,19 +82,21 @@ def _failures() -> tuple[type[Exception], ...]:
     return (BadSettings, AuthError, ServingError)
 
 
-def _database_url(args: argparse.Namespace) -> str:
+def _installation(args: argparse.Namespace) -> Installation:
+    from auth.commands import Installation
+    from gateway.identities import sealer
     from gateway.settings import load
 
-    state = load(args.config).state
+    settings = load(args.config)
+    state, auth = settings.state, settings.auth
     if state.database_url is None:  # a folder like any other: whoever stands in the wrong one should see it
-        print(f"passerelle: the users in {state.directory.absolute()}", file=sys.stderr)
-    return state.database()
-
-
-def _minimum_password_length(args: argparse.Namespace) -> int:
-    from gateway.settings import load
-
-    return load(args.config).auth.minimum_password_length
+        print(f"passerelle: in {state.directory.absolute()}", file=sys.stderr)
+    return Installation(
+        database_url=state.database(),
+        sealer=partial(sealer, settings),
+        signing_keys=None if auth.signing_key else auth.signing_keys or state.directory / "signing-keys",
+        minimum_password_length=auth.minimum_password_length,
+    )
 
 
 def _with_config(command: argparse.ArgumentParser) -> None:

@@ -8,19 +8,24 @@ from pathlib import Path
 import anyio
 import pytest
 
-from auth.commands import add_commands
+from auth.commands import Installation, add_commands
 from auth.database import engine
 from auth.errors import InvalidGrant
 from auth.login import Login
 from auth.passwords import Passwords
 from auth.store import User, UserStore
+from tests.auth.server import SEALER
 
 PASSWORD = "un bon mot de passe"
 PROGRAM = """
 import argparse, sys
 from auth.commands import add_commands
 parser = argparse.ArgumentParser()
-add_commands(parser.add_subparsers(required=True), lambda args: sys.argv[1])
+from auth.commands import Installation
+from auth.credentials import Sealer
+add_commands(
+    parser.add_subparsers(required=True), lambda args: Installation(sys.argv[1], lambda: Sealer(b"s" * 32), None)
+)
 args = parser.parse_args(["users", *sys.argv[2:]])
 sys.exit(args.func(args))
 """
@@ -45,7 +50,7 @@ def url(tmp_path: Path) -> str:
 def users(url: str, capsys: pytest.CaptureFixture[str]) -> Users:
     """Runs `users …` here, or in a process of its own when there is something on standard input."""
     parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers(required=True), lambda _args: url)
+    add_commands(parser.add_subparsers(required=True), lambda _args: Installation(url, lambda: SEALER, None))
 
     def run(*words: str, stdin: str | None = None) -> Ended:
         if stdin is not None:

@@ -1,0 +1,96 @@
+"""`passerelle database status | upgrade | downgrade`: the tables' revisions."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from auth.schema import Lineage
+    from gateway.commands.typing import Subparsers
+
+_EXAMPLE = """example:
+  passerelle database status --config passerelle.toml
+  passerelle database downgrade auth 0001
+"""
+
+
+def add_command(commands: Subparsers) -> None:
+    """Register the command."""
+    command = commands.add_parser(
+        "database",
+        help="the revisions of the tables",
+        description="A gateway that starts brings its tables to the newest revision by itself. These are for those who would "
+        "rather do it before, or have to go back: stop the gateways, go back, start the older ones.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = command.add_subparsers(title="actions", required=True, metavar="ACTION")
+
+    def add(name: str, func: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        made = actions.add_parser(
+            name, help=text, description=text, epilog=_EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        made.set_defaults(func=func)
+        made.add_argument("--config", type=Path, metavar="FILE", help="the configuration (default: $PASSERELLE_CONFIG)")
+        return made
+
+    add("status", _status, "the revision of each lineage of tables, and the newest")
+    add("upgrade", _upgrade, "bring every table to the newest revision")
+    back = add("downgrade", _downgrade, "lead one lineage back; what only later revisions hold is lost")
+    back.add_argument("lineage", choices=("auth", "ledger"), help="which tables")
+    back.add_argument("revision", metavar="REVISION", help="as `status` shows it; `base` removes the tables")
+
+
+def _status(args: argparse.Namespace) -> int:
+    from auth import schema
+
+    async def show(engine: AsyncEngine, lineage: Lineage) -> None:
+        print(lineage.name, await schema.revision(engine, lineage) or "none", lineage.head, sep="\t")
+
+    return _each(args, show)
+
+
+def _upgrade(args: argparse.Namespace) -> int:
+    from auth import schema
+
+    async def lead(engine: AsyncEngine, lineage: Lineage) -> None:
+        await schema.prepare(engine, lineage)
+        print(f"{lineage.name}: revision {lineage.head}", file=sys.stderr)
+
+    return _each(args, lead)
+
+
+def _downgrade(args: argparse.Namespace) -> int:
+    from auth import schema
+
+    async def lead(engine: AsyncEngine, lineage: Lineage) -> None:
+        if lineage.name == args.lineage:
+            await schema.downgrade(engine, lineage, args.revision)
+            print(f"{lineage.name}: revision {args.revision}", file=sys.stderr)
+
+    return _each(args, lead)
+
+
+def _each(args: argparse.Namespace, do: Callable[[AsyncEngine, Lineage], Awaitable[None]]) -> int:
+    from auth.database import engine
+    from auth.schema import AUTH
+    from gateway.ledger import LINEAGE
+    from gateway.settings import load
+
+    async def run() -> None:
+        opened = engine(load(args.config).state.database())
+        try:
+            for lineage in (AUTH, LINEAGE):
+                await do(opened, lineage)
+        finally:
+            await opened.dispose()
+
+    asyncio.run(run())
+    return 0
