@@ -1,6 +1,7 @@
 """Service clients: programs that get tokens for themselves, by the client credentials grant (RFC 6749 §4.4)."""
 
 import builtins
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from auth.tenants import ensure
 
 SECRET_PREFIX = "pss_"  # noqa: S105  # how a secret begins is none
 _NOBODY = "0" * 64
+_ID = re.compile("[0-9a-f-]{36}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +98,18 @@ class ClientStore:
 
     async def authenticate(self, client_id: str, secret: str) -> Client:
         """Give the client whose secret this is; raises InvalidClient for any reason there is."""
+        if _ID.fullmatch(client_id) is None:
+            raise InvalidClient
         query = (
             select(clients, tenants.c.disabled.label("tenant_disabled"))
             .outerjoin(tenants, tenants.c.name == clients.c.tenant)
-            .where(clients.c.id == client_id[:36])
+            .where(clients.c.id == client_id)
         )
         with translated():
             async with self._engine.connect() as connection:
                 row = (await connection.execute(query)).mappings().first()
         holds = self._sealer.matches(secret, row["secret_digest"] if row else _NOBODY)
-        if row is None or not holds or row["disabled"] or row["tenant_disabled"] or len(client_id) > 36:
+        if row is None or not holds or row["disabled"] or row["tenant_disabled"]:
             raise InvalidClient
         return _client(row)
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.types import TypeDecorator
 
-from auth.errors import BadConfiguration, StoreUnavailable
+from auth.errors import BadConfiguration, StoreUnavailable, Unstorable
 from auth.new_file import new_file
 
 _DRIVERS = {
@@ -27,6 +27,7 @@ _DRIVERS = {
 }
 # SQLSTATE classes (PostgreSQL, appendix A): connection, authorization, no such database, resources, operator's doing.
 _UNAVAILABLE = frozenset({"08", "28", "3D", "53", "57"})
+_NO_CHARACTER = "22021"
 
 
 def engine(url: str) -> AsyncEngine:
@@ -60,7 +61,7 @@ def normalise(url: str) -> URL:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn a database that cannot be reached, or is locked for too long, into StoreUnavailable."""
+    """Turn a database that cannot be reached, or is locked for too long, into StoreUnavailable; raises Unstorable too."""
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:  # asyncpg refuses with a bare OSError
@@ -69,6 +70,8 @@ def translated() -> Iterator[None]:
         sqlstate = str(getattr(error.orig, "sqlstate", None))
         if error.connection_invalidated or sqlstate[:2] in _UNAVAILABLE:
             raise StoreUnavailable("The user database does not answer.") from error
+        if sqlstate == _NO_CHARACTER:
+            raise Unstorable("A text holds a character that cannot be stored.") from error
         raise
 
 

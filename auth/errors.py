@@ -83,6 +83,14 @@ class IssuerUnavailable(AuthError):
         super().__init__("The issuer of this token does not answer, so the token cannot be checked now.")
 
 
+class Unstorable(AuthError):
+    """A text with a character that no database column takes, such as NUL in PostgreSQL."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_text"
+
+
 class NameTaken(AuthError):
     """A user of this name exists already."""
 

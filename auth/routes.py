@@ -1,6 +1,5 @@
 """The open routes: tokens are given and taken back, and the world is told how to verify them."""
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -74,7 +73,7 @@ def _tokens(grants: Grants, revoker: Revoker, rates: Rates, request_id: Callable
     async def take_back(request: Request) -> Response:
         try:
             token = form.required(_fields(request), "token")
-            await revoker.revoke(token, anonymous(address(request), request_id(request)), time.time())
+            await revoker.revoke(token, anonymous(address(request), request_id(request)))
         except OAuthError as error:
             return _refused(error)
         return Response(headers=NO_STORE)

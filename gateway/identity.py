@@ -36,6 +36,8 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
+# It begins the subjects of the issuer's users, which must not look like anything of ours.
+_IssuerName = Annotated[str, Field(pattern=r"^(?!(user|client|key)$)[a-z0-9][a-z0-9-]{0,31}$")]
 SafeUrl = Annotated[str, AfterValidator(_safe_url)]
 
 
@@ -86,7 +88,7 @@ class Auth(Part):
     signing_keys: Path | None = None
     signing_key: SecretStr | None = None
     api_key_secret: SecretStr | None = None
-    issuers: dict[str, OutsideIssuer] = Field(default_factory=dict)
+    issuers: dict[_IssuerName, OutsideIssuer] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _told_apart(self) -> Self:

@@ -96,7 +96,7 @@ async def running(
         sessions, sealed_keys = SessionStore(opened, 86_400, now=now), KeyStore(opened, SEALER, now=now)
         clients = ClientStore(opened, SEALER, now=now)
         grants = Grants(Login(store, passwords), store, sessions, clients, tokens, Throttle(limiter) if rate else None)
-        revoker = Revoker(opened, sessions, sealed_keys, SEALER, tokens)
+        revoker = Revoker(opened, sessions, sealed_keys, SEALER, tokens, now)
         app = FastAPI()
         app.include_router(
             router(grants, revoker, keys, Rates(limiter, rate, None), issuer=ISSUER, public_url=public_url)
