@@ -88,7 +88,11 @@ def _tokens(grants: Grants, revoker: Revoker, rates: Rates, request_id: Callable
         return await (others if _grant(request) in (REFRESH, CLIENT) else passwords)(request)
 
     @routes.post(
-        "/auth/revoke", openapi_extra=metadata.REVOKE, responses=metadata.REVOKE_ANSWERS, summary="Take one back"
+        "/auth/revoke",
+        openapi_extra=metadata.REVOKE,
+        responses=metadata.REVOKE_ANSWERS,
+        response_class=Response,  # nothing is said but that it is done
+        summary="Take one back",
     )
     async def revoke(request: Request) -> Response:
         request.state.form = await _form(request)
@@ -100,11 +104,15 @@ def _tokens(grants: Grants, revoker: Revoker, rates: Rates, request_id: Callable
 def _published(keys: KeySet, issuer: str, public_url: str | None) -> APIRouter:
     routes = APIRouter(tags=["auth"])
 
-    @routes.get("/.well-known/jwks.json", summary="The public keys that verify tokens")
+    @routes.get("/.well-known/jwks.json", responses=metadata.JWKS_ANSWERS, summary="The public keys that verify tokens")
     async def jwks() -> Response:
         return JSONResponse(keys.jwks(), headers={"Cache-Control": f"public, max-age={PUBLISHED_S}"})
 
-    @routes.get("/.well-known/oauth-authorization-server", summary="Where tokens are had (RFC 8414)")
+    @routes.get(
+        "/.well-known/oauth-authorization-server",
+        responses=metadata.SERVER_ANSWERS,
+        summary="Where tokens are had (RFC 8414)",
+    )
     async def server_metadata(request: Request) -> Response:
         base = (public_url or str(request.base_url)).rstrip("/")
         # Without a configured address the answer depends on the Host header: nobody may keep it for somebody else.

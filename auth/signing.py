@@ -114,7 +114,7 @@ class KeyFolder:
         with new_file(path) as draft:
             draft.write_text(new_pem())
             if at_once:
-                os.utime(draft, (time.time(), time.time() - PUBLISHED_S))
+                os.utime(draft, (time.time(), time.time() - PUBLISHED_S - 1))
         self.refresh()
         return self.keys.newest
 

@@ -29,6 +29,12 @@ def _safe_url(url: str) -> str:
     raise ValueError("must be an https:// address (http:// only on this machine)")
 
 
+def _not_ours(name: str) -> str:
+    if name in ("user", "client", "key"):
+        raise ValueError("must not be user, client or key")
+    return name
+
+
 def _loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
@@ -37,7 +43,7 @@ def _loopback(host: str) -> bool:
 
 
 # It begins the subjects of the issuer's users, which must not look like anything of ours.
-_IssuerName = Annotated[str, Field(pattern=r"^(?!(user|client|key)$)[a-z0-9][a-z0-9-]{0,31}$")]
+_IssuerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$"), AfterValidator(_not_ours)]
 SafeUrl = Annotated[str, AfterValidator(_safe_url)]
 
 

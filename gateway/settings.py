@@ -229,7 +229,10 @@ def _sentence(error: ValidationError) -> str:
         return f"{key} is not a setting (see passerelle.example.toml for the ones there are)."
     if first["type"] == "missing":
         return f"{key} is missing (see passerelle.example.toml)."
+    if first["type"] == "value_error" and isinstance(first["input"], dict):  # a table whose values do not go together
+        return f"{key} {first['msg'].removeprefix('Value error, ')}."
     allowed = "this must be a table" if first["type"] == "model_type" else first["msg"]
+    allowed = allowed.removeprefix("Value error, ")
     allowed = allowed if allowed.startswith("URL") else f"{allowed[0].lower()}{allowed[1:]}"
     return f"{key} holds {_shown(key, first['input'])}, but {allowed}."
 

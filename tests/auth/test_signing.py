@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,11 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from jose import jwk
+from jose import jwk, jws
 
-from auth.errors import BadConfiguration
-from auth.signing import keys_from_folder, keys_from_text, new_pem, thumbprint
+from auth.errors import BadConfiguration, InvalidToken
+from auth.signing import PUBLISHED_S, KeyFolder, keys_from_folder, keys_from_text, new_pem, thumbprint
+from auth.tokens import Tokens
 
 
 def pem(key: PrivateKeyTypes, password: bytes | None = None) -> str:
@@ -136,3 +138,69 @@ def test_any_other_key_stops_the_start_without_being_quoted(text: str) -> None:
     with pytest.raises(BadConfiguration) as refused:
         keys_from_text(text)
     assert "P-256" in str(refused.value) or str(refused.value) == "There is no signing key."
+
+
+def test_a_new_key_verifies_at_once_and_signs_when_everybody_can_have_fetched_it(tmp_path: Path) -> None:
+    folder = KeyFolder(tmp_path)
+    old = folder.keys.newest
+    new, now = folder.rotate(), time.time()
+    assert [key.kid for key in folder.keys.all()] == [old.kid, new.kid]
+    assert folder.keys.jwks()["keys"] == [old.public_jwk, new.public_jwk]
+    assert folder.keys.signer(now).kid == old.kid
+    assert folder.keys.signer(now + PUBLISHED_S + 1).kid == new.kid
+
+
+def test_a_worker_sees_a_rotation_without_a_restart_and_tokens_of_the_old_key_go_on(tmp_path: Path) -> None:
+    worker, command = KeyFolder(tmp_path), KeyFolder(tmp_path)
+    tokens = Tokens(worker.keys, "iss", "aud")
+    before = tokens.issue("alice", {"chat"}, "acme")
+    new = command.rotate(at_once=True)
+    assert worker.keys.by_kid(new.kid) is None
+    assert worker.refresh()
+    assert not worker.refresh()
+    after = tokens.issue("alice", {"chat"}, "acme")
+    assert jws.get_unverified_header(after)["kid"] == new.kid
+    assert [tokens.verify(token).principal.subject for token in (before, after)] == ["alice", "alice"]
+
+
+def test_the_tokens_of_a_key_that_is_removed_are_void_also_where_they_are_remembered(tmp_path: Path) -> None:
+    worker = KeyFolder(tmp_path)
+    tokens = Tokens(worker.keys, "iss", "aud")
+    token = tokens.issue("alice", {"chat"}, "acme")
+    tokens.verify(token)
+    command = KeyFolder(tmp_path)
+    command.rotate()
+    command.remove(worker.keys.newest.kid)
+    worker.refresh()
+    with pytest.raises(InvalidToken):
+        tokens.verify(token)
+
+
+def test_keys_are_pruned_when_their_tokens_have_expired_and_the_last_never(tmp_path: Path) -> None:
+    folder = KeyFolder(tmp_path)
+    old = folder.keys.newest
+    new, now = folder.rotate(), time.time()
+    assert folder.prune(now + PUBLISHED_S + 99, older_s=100) == []
+    assert folder.prune(now + PUBLISHED_S + 101, older_s=100) == [old.kid]
+    assert folder.prune(now + 1e9, older_s=100) == []
+    assert [key.kid for key in folder.keys.all()] == [new.kid]
+
+
+def test_the_only_key_and_an_unknown_one_are_not_removed(tmp_path: Path) -> None:
+    folder = KeyFolder(tmp_path)
+    with pytest.raises(BadConfiguration, match="rotate first"):
+        folder.remove(folder.keys.newest.kid)
+    with pytest.raises(BadConfiguration, match="no signing key 'other'"):
+        folder.remove("other")
+
+
+def test_a_folder_that_is_spoilt_later_changes_nothing_of_what_is_known(tmp_path: Path) -> None:
+    worker = KeyFolder(tmp_path)
+    kid = worker.keys.newest.kid
+    (tmp_path / "0002.pem").write_text("rubbish")
+    (tmp_path / "0002.pem").chmod(0o644)
+    with pytest.raises(BadConfiguration):
+        worker.refresh()
+    assert worker.keys.newest.kid == kid
+    (tmp_path / "0002.pem").unlink()
+    assert not worker.refresh()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from gateway.identity import OutsideIssuer
 from gateway.settings import BadSettings, Model, Settings, load
 from gateway.target import Target
 
@@ -37,7 +38,7 @@ def leaves(model: BaseModel, above: str = "") -> dict[str, Any]:
         value, key = getattr(model, name), f"{above}{name}"
         if isinstance(value, BaseModel):
             found |= leaves(value, f"{key}.")
-        elif key not in ("targets", "models"):
+        elif key not in ("targets", "models", "auth.issuers"):
             found[key] = value
     return found
 
@@ -46,7 +47,7 @@ def example_keys() -> set[str]:
     """The keys of the example's tables, commented ones included."""
     keys, table = set(), ""
     for line in EXAMPLE.read_text(encoding="utf-8").splitlines():
-        if head := re.match(r"\[([^\]]+)\]", line):
+        if head := re.match(r"(?:# )?\[([\w.\"/-]+)\]", line):
             table = head.group(1)
         elif key := re.match(r"(?:# )?(\w+) = ", line):
             keys.add(f"{table}.{key.group(1)}")
@@ -60,12 +61,12 @@ def test_every_key_of_the_example_is_a_setting_and_holds_its_default() -> None:
 
 
 def test_every_setting_is_in_the_example() -> None:
-    keys = {key for key in example_keys() if not key.startswith(("targets", "models"))}
+    keys = {key for key in example_keys() if not key.startswith(("targets", "models", "auth.issuers"))}
     assert keys == set(leaves(Settings()))
 
 
-@pytest.mark.parametrize(("table", "model"), [("targets", Target), ("models", Model)])
-def test_every_key_of_a_target_and_of_a_model_is_in_the_example(table: str, model: type[BaseModel]) -> None:
+@pytest.mark.parametrize(("table", "model"), [("targets", Target), ("models", Model), ("auth.issuers", OutsideIssuer)])
+def test_every_key_of_a_table_with_a_name_of_its_own_is_in_the_example(table: str, model: type[BaseModel]) -> None:
     keys = {key.rpartition(".")[2] for key in example_keys() if key.startswith(table)}
     assert keys == set(model.model_fields)
 
@@ -79,6 +80,9 @@ def test_without_file_and_environment_the_defaults_hold() -> None:
     assert leaves(load()) == leaves(Settings())
 
 
+ISSUER = "[auth.issuers.acme]\nissuer = 'https://i'\naudience = 'a'\njwks_url = 'https://i/jwks'\n"
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -89,6 +93,33 @@ def test_without_file_and_environment_the_defaults_hold() -> None:
         ("[sevrer]\nport = 1", "sevrer is not a setting (see passerelle.example.toml"),
         ("server = 8000", "server holds 8000, but this must be a table."),
         ("[auth]\ntoken_seconds = 0", "auth.token_seconds holds 0, but input should be greater than"),
+        ("[auth]\npublic_url = 'http://ia.example'", "auth.public_url holds a value, but must be an https:// address"),
+        (
+            "[auth]\nsigning_key = 'x'\nsigning_keys = 'y'",
+            "auth has both signing_key and signing_keys, but the keys are in one place.",
+        ),
+        (ISSUER, "auth.issuers.acme needs either tenant or tenant_claim, and not both."),
+        (
+            ISSUER + "tenant_claim = 'org'",
+            "auth.issuers.acme has a tenant_claim, but tenants, the names it may give, is",
+        ),
+        (ISSUER + "tenant = 'acme'", "auth.issuers.acme gives nobody a scope: set scopes or default_scopes."),
+        (
+            ISSUER + "tenant = 'acme'\ndefault_scopes = ['tenants']",
+            "auth.issuers.acme.default_scopes.0 holds 'tenants', but input should be 'chat', 'models'",
+        ),
+        (
+            ISSUER.replace("https://i/jwks", "http://i/jwks") + "tenant = 'acme'",
+            "auth.issuers.acme.jwks_url holds a value, but must be an https:// address (http:// only on this machine).",
+        ),
+        (
+            ISSUER.replace("issuer = 'https://i'", "issuer = 'passerelle'") + "tenant = 'a'\ndefault_scopes = ['chat']",
+            "auth has the issuer 'passerelle' twice: nobody could tell whose token one is.",
+        ),
+        (
+            ISSUER.replace("acme", "client"),
+            "auth.issuers.client.[key] holds a value, but must not be user, client or key.",
+        ),
         ("[limits]\nrequests_per_minute = -1", "limits.requests_per_minute holds -1, but input should be greater"),
         ("[times]\nidle = 0", "times.idle holds 0, but input should be greater than 0."),
         ("[times]\ntotal = 1e9", "times.total holds 1000000000.0, but input should be less than"),
