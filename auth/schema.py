@@ -6,15 +6,17 @@ process that starts does so, one at a time, and finds nothing to do when another
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select, text
+from sqlalchemy import Column, Connection, MetaData, String, Table, insert, inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from auth.database import translated
 from auth.errors import BadConfiguration
-from auth.tables import metadata
+from auth.principal import HOUSE
+from auth.tables import metadata, tenants
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _LOCK: Final = 0x70617373  # any number will do as long as every worker takes the same
@@ -25,12 +27,16 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Lineage:
-    """Tables that are migrated together: their revisions are in `folder`, the newest is `head`."""
+    """Tables that are migrated together: their revisions are in `folder`, the newest is `head`.
+
+    `fill` puts the first rows into new tables, as the migrations do on their way.
+    """
 
     name: str
     folder: Path
     head: str
     metadata: MetaData
+    fill: Callable[[Connection], None] = lambda _connection: None
 
     @property
     def version_table(self) -> str:
@@ -38,7 +44,11 @@ class Lineage:
         return f"{self.name}_revision"
 
 
-AUTH: Final = Lineage("auth", _MIGRATIONS / "versions", "0002", metadata)
+def _house(connection: Connection) -> None:
+    connection.execute(insert(tenants).values(name=HOUSE, disabled=False, created_at=datetime.now(UTC)))
+
+
+AUTH: Final = Lineage("auth", _MIGRATIONS / "versions", "0002", metadata, _house)
 
 
 async def prepare(engine: AsyncEngine, lineage: Lineage = AUTH) -> None:
@@ -79,6 +89,7 @@ def _prepare(connection: Connection, lineage: Lineage) -> None:
     present = set(inspect(connection).get_table_names())
     if current is None and not present & set(lineage.metadata.tables):
         lineage.metadata.create_all(connection)
+        lineage.fill(connection)
         _stamp(connection, lineage)
     else:
         _alembic(connection, lineage, "upgrade", "head")
