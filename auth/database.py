@@ -25,8 +25,8 @@ _DRIVERS = {
     "postgresql": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
-# SQLSTATE classes (PostgreSQL, appendix A): connection, authorization, no such database, resources, operator's doing.
-_UNAVAILABLE = frozenset({"08", "28", "3D", "53", "57"})
+# SQLSTATE classes (PostgreSQL, appendix A): connection, authorization, no such database, resources, not now, operator's doing.
+_UNAVAILABLE = frozenset({"08", "28", "3D", "53", "55", "57"})
 _NO_CHARACTER = "22021"
 
 

@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import RowMapping, Select, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from auth.audit import SYSTEM, Actor, record
 from auth.credentials import HINT, Sealer, new_key, well_formed
 from auth.database import translated
-from auth.errors import InvalidName, InvalidToken, StoreUnavailable, UnknownKey
+from auth.errors import InvalidName, InvalidToken, StoreUnavailable, UnknownKey, UnknownUser
 from auth.principal import Principal
 from auth.rights import Grant
 from auth.tables import MAX_NAME, api_keys, tenants, users
@@ -62,7 +63,7 @@ class KeyStore:
         owner: str | None = None,
         by: Actor = SYSTEM,
     ) -> tuple[Key, str]:
-        """Make a key: its row, and the key itself, which cannot be had again. Raises InvalidName or TenantClosed."""
+        """Make a key: its row, and the key itself, which cannot be had again. Raises InvalidName, TenantClosed or UnknownUser."""
         if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
             raise InvalidName(f"A key's name has 1 to {MAX_NAME} printable characters.")
         secret, now = new_key(), datetime.fromtimestamp(self._now(), UTC)
@@ -82,11 +83,14 @@ class KeyStore:
             "expires_at": rights.expires_at,
         }
         granted = {name: row[name] for name in ("name", "owner", "scopes", "models", "may_leave", "expires_at")}
-        with translated():
-            async with self._engine.begin() as connection:
-                await ensure(connection, tenant, by, self._now())
-                await connection.execute(insert(api_keys).values(row))
-                await record(connection, by, self._now(), "key.added", tenant, f"key:{row['id']}", **granted)
+        try:
+            with translated():
+                async with self._engine.begin() as connection:
+                    await ensure(connection, tenant, by, self._now())
+                    await connection.execute(insert(api_keys).values(row))
+                    await record(connection, by, self._now(), "key.added", tenant, f"key:{row['id']}", **granted)
+        except IntegrityError as error:
+            raise UnknownUser("There is no user of that id.") from error
         return await self.get(str(row["id"])), secret
 
     async def get(self, key_id: str) -> Key:

@@ -39,9 +39,9 @@ def postgres_url() -> Iterator[str]:
 async def postgres_database(postgres_url: str) -> AsyncIterator[str]:
     """The URL of an empty PostgreSQL database, gone after the test."""
     name = f"passerelle_{secrets.token_hex(6)}"
-    await _execute(postgres_url, f"CREATE DATABASE {name}")
+    await execute(postgres_url, f"CREATE DATABASE {name}")
     yield make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-    await _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    await execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -63,7 +63,8 @@ def redis_url() -> Iterator[str]:
         yield str(server.connection_url)
 
 
-async def _execute(url: str, statement: str) -> None:
+async def execute(url: str, statement: str) -> None:
+    """Run one statement outside any transaction."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(statement)

@@ -1,0 +1,168 @@
+"""Tokens of every kind at the door of a whole gateway: bad ones, outside ones, and what holds while the database is away."""
+
+import asyncio
+import functools
+import http.client
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+from sqlalchemy.engine import make_url
+
+import gateway.identities
+from auth.keys import FRESH_S
+from auth.passwords import CHEAPEST, Passwords
+from auth.principal import scopes_of
+from auth.rights import Grant
+from auth.signing import keys_from_folder
+from auth.store import UserStore
+from auth.tokens import Tokens
+from gateway.identities import administrators, sealer
+from tests.auth.forge import AUDIENCE, ISSUER, NOW, forge, good_claims, good_header
+from tests.auth.provider import EC, HOME, RSA, Provider, Signer
+from tests.auth.provider import STRANGER as STRANGER_OF_THEIRS
+from tests.auth.test_bad_tokens import STRANGER, TOKENS
+from tests.house import MODEL, House, house
+from tests.stores import execute
+
+
+def status_of(home: House, token: bytes) -> int:
+    """What a client gets that puts any bytes into the header."""
+    address = urlsplit(home.url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
+    try:
+        connection.putrequest("GET", "/v1/models")
+        connection.putheader("Authorization", b"Bearer " + token)
+        connection.endheaders()
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+async def get(home: House, token: str, path: str = "/v1/models") -> tuple[int, Any]:
+    headers = {"authorization": f"Bearer {token}"}
+    async with aiohttp.ClientSession() as session, session.get(home.url + path, headers=headers) as answer:
+        return answer.status, await answer.json()
+
+
+async def test_every_bad_token_is_a_401_and_none_a_500(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway.identities, "Tokens", functools.partial(Tokens, now=lambda: NOW))
+    async with house(tmp_path, auth={"issuer": ISSUER, "audience": AUDIENCE}) as home:
+        key = keys_from_folder(tmp_path / "signing-keys").newest
+        assert (await get(home, forge(key, good_header(key), good_claims())))[0] == 200
+        found = {}
+        for name, make in TOKENS.items():
+            token = make(key).encode(errors="surrogatepass")
+            found[name] = (
+                await asyncio.to_thread(status_of, home, token) if _sendable(token) else 401
+            )  # no header can hold it
+    assert len(found) >= 60
+    # Spaces before the token belong to the header's syntax (RFC 6750, section 2.1), not to the token.
+    assert {name: status for name, status in found.items() if status != 401} == {"white space in front": 200}
+
+
+def _sendable(token: bytes) -> bool:
+    return not set(b"\r\n\0") & set(token)
+
+
+def table(server: Provider, **more: Any) -> dict[str, Any]:
+    """The configuration of an outside issuer named acme."""
+    plain = {"issuer": HOME, "audience": "passerelle", "jwks_url": server.url, "tenant": "acme", "scope_claim": "roles"}
+    return {"issuers": {"acme": {**plain, "scopes": {"assistant": ["chat", "models"]}, **more}}}
+
+
+def outside(signer: Signer = RSA, **claims: Any) -> str:
+    """A token of the outside issuer that holds now, but for what is given."""
+    now = int(time.time())
+    return signer.token(**{"iat": now, "nbf": now, "exp": now + 900, "roles": ["assistant"], **claims})
+
+
+async def test_somebody_of_an_outside_issuer_chats_and_is_written_down_as_such(tmp_path: Path) -> None:
+    async with Provider.running() as server, house(tmp_path, auth=table(server, may_leave=True)) as home:
+        raw = await home.client_with(outside()).chat.completions.with_raw_response.create(
+            model=MODEL, messages=[{"role": "user", "content": "Bonjour"}]
+        )
+        (row,) = await home.ledger(raw.headers["x-request-id"])
+        assert (row["tenant"], row["subject"]) == ("acme", "acme:mia")
+        assert (await get(home, outside(), "/admin/users"))[0] == 403
+        assert (await get(home, outside(roles=[])))[0] == 403
+
+
+async def test_an_outside_issuer_speaks_for_nobody_but_its_own(tmp_path: Path) -> None:
+    async with Provider.running() as server, house(tmp_path, auth=table(server)) as home:
+        key = keys_from_folder(tmp_path / "signing-keys").newest
+        now = int(time.time())
+        ours = {**good_claims(), "iss": "passerelle", "iat": now, "exp": now + 900}
+        assert (await get(home, forge(key, good_header(key), ours)))[0] == 200
+        bad = {
+            "our issuer, signed by theirs": outside(iss="passerelle"),
+            "our issuer and kid, signed by theirs": EC.token({"kid": key.kid}, **ours),
+            "their issuer, signed by ours": forge(key, good_header(key), {**ours, "iss": HOME}),
+            "their issuer and kid, signed by a stranger": outside(STRANGER_OF_THEIRS),
+            "their issuer, a stranger's key in the header": forge(
+                STRANGER, good_header(STRANGER) | {"jwk": STRANGER.public_jwk}, {**ours, "iss": HOME}
+            ),
+            "expired by a second": outside(exp=now - 1),
+            "from an hour ahead": outside(nbf=now + 3600),
+        }
+        assert {name: (await get(home, token))[0] for name, token in bad.items()} == dict.fromkeys(bad, 401)
+
+
+async def test_while_the_issuer_was_never_reached_the_answer_is_503_and_ours_go_on(tmp_path: Path) -> None:
+    nowhere = Provider()
+    nowhere.url = "http://127.0.0.1:1/jwks"
+    async with house(tmp_path, auth=table(nowhere)) as home:
+        status, answer = await get(home, outside())
+        assert (status, answer["error"]["code"]) == (503, "issuer_unavailable")
+        assert (await get(home, home.token()))[0] == 200
+
+
+async def test_while_the_database_is_away_tokens_and_known_keys_go_on_and_others_are_told_to_come_back(
+    tmp_path: Path, postgres_url: str, postgres_database: str
+) -> None:
+    state = {"database_url": postgres_database}
+    async with house(tmp_path, state=state) as home:
+        managed = administrators(home.settings, home.engine, sealer(home.settings), Passwords(CHEAPEST))
+        known, unknown = [
+            (await managed.key_store.add(name, Grant(frozenset({"models"})), tenant="acme"))[1] for name in "ab"
+        ]
+        assert (await get(home, known))[0] == 200
+        name = make_url(postgres_database).database
+        await execute(postgres_url, f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")
+        await execute(
+            postgres_url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        )  # fmt: skip
+        await asyncio.sleep(FRESH_S + 0.2)
+        assert (await get(home, home.token()))[0] == 200
+        assert (await get(home, known))[0] == 200
+        status, answer = await get(home, unknown)
+        assert (status, answer["error"]["code"]) == (503, "store_unavailable")
+        form = {"grant_type": "password", "username": "alice", "password": "x"}
+        async with aiohttp.ClientSession() as session, session.post(f"{home.url}/auth/token", data=form) as refused:
+            assert (refused.status, "retry-after" in refused.headers) == (503, True)
+        await execute(postgres_url, f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")
+        assert (await get(home, unknown))[0] == 200
+
+
+async def test_an_address_that_guesses_waits_and_the_owner_gets_in_from_elsewhere(tmp_path: Path) -> None:
+    async with house(tmp_path, auth={"login_per_minute": 1000}) as home:
+        hashed = await Passwords(CHEAPEST).hash("une phrase de passe")
+        await UserStore(home.engine).add("alice", hashed, tenant="acme", scopes=scopes_of("member", "acme"))
+        guesses = [await login(home, "127.0.0.1", f"mauvais {number}") for number in range(7)]
+        assert [status for status, _ in guesses] == [400] * 5 + [429] * 2
+        assert 0 < int(guesses[-1][1]["retry-after"]) <= 60
+        assert (await login(home, "127.0.0.1", "une phrase de passe"))[0] == 429
+        assert (await login(home, "127.0.0.7", "une phrase de passe"))[0] == 200
+
+
+async def login(home: House, address: str, password: str) -> tuple[int, Any]:
+    form = {"grant_type": "password", "username": "alice", "password": password}
+    connector = aiohttp.TCPConnector(local_addr=(address, 0))
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        session.post(f"{home.url}/auth/token", data=form) as answer,
+    ):
+        return answer.status, answer.headers
