@@ -133,8 +133,9 @@ async def test_while_the_database_is_away_tokens_and_known_keys_go_on_and_others
         name = make_url(postgres_database).database
         await execute(postgres_url, f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")
         await execute(
-            postgres_url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
-        )  # fmt: skip
+            postgres_url,
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'",  # noqa: S608
+        )
         await asyncio.sleep(FRESH_S + 0.2)
         assert (await get(home, home.token()))[0] == 200
         assert (await get(home, known))[0] == 200
