@@ -25,7 +25,7 @@ from gateway.access import PUBLIC, Access
 from gateway.app import create_app
 from gateway.identities import sealer
 from gateway.settings import Settings
-from tests.house import MODEL, House
+from tests.house import MODEL, House, house
 
 ASK = {"model": MODEL, "messages": [{"role": "user", "content": "Bonjour"}]}
 OTHER: Final = "globex"  # a tenant that callers of "acme" do not reach
@@ -119,6 +119,21 @@ async def test_the_caller_s_token_never_reaches_a_model_server(home: House) -> N
     await home.client_with(token).chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "x"}])
     assert token not in str(home.local.asked[0].headers)
     assert home.local.asked[0].headers["authorization"] == "Bearer key-of-the-local-server"
+
+
+async def test_a_key_asks_for_its_models_alone_and_others_are_as_if_they_were_not_there(tmp_path: Path) -> None:
+    models = {name: {"targets": ["local"]} for name in (MODEL, "another")}
+    async with house(tmp_path, models=models) as home:
+        rights = {"name": "k", "scopes": ["chat", "models"], "models": ["another"]}
+        _, key = await request(home, "POST", "/admin/keys", home.token(scopes=SCOPES), json=rights)
+        client = home.client_with(key["key"])
+        assert [model.id async for model in client.models.list()] == ["another"]
+        await client.chat.completions.create(model="another", messages=[{"role": "user", "content": "x"}])
+        with pytest.raises(openai.NotFoundError) as refused:
+            await client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "x"}])
+        assert refused.value.code == "model_not_found"
+        with pytest.raises(openai.NotFoundError):
+            await client.models.retrieve(MODEL)
 
 
 async def test_a_user_logs_in_and_asks(home: House) -> None:
