@@ -102,7 +102,7 @@ class Administration:
         A role that is given without scopes brings its own.
         """
         user = await self.user(caller, user_id)
-        may_change(caller, user.scopes, changes)
+        may_change(caller, Grant(user.scopes, user.may_leave), changes)
         if "role" in changes and "scopes" not in changes:
             changes["scopes"] = scopes_of(changes["role"], user.tenant)
         self._may_give(caller, changes)
@@ -149,6 +149,8 @@ class Administration:
         own = KEYS in caller.scopes and key.owner == caller.subject
         if not own and not (OPERATE in caller.scopes and caller.reaches(key.tenant)):
             raise UnknownKey("There is no API key of that id.")
+        if not own:
+            may_change(caller, Grant(key.scopes, key.may_leave), {"disabled": True})
         return await self.key_store.revoke(key_id, by)
 
     async def clients(self, caller: Principal, tenant: str | None, after: str, limit: int) -> list[Client]:
@@ -176,7 +178,7 @@ class Administration:
     async def change_client(self, caller: Principal, by: Actor, client_id: str, **changes: Any) -> Client:
         """Change `scopes`, `may_leave`, `requests_per_minute` or `disabled` of a client."""
         client = await self.client(caller, client_id)
-        may_change(caller, client.scopes, changes)
+        may_change(caller, Grant(client.scopes, client.may_leave), changes)
         self._may_give(caller, changes)
         return await self.client_store.change(client_id, by, **changes)
 
@@ -184,7 +186,7 @@ class Administration:
         """Replace the secret of a client."""
         caller.require(ADMIN)
         client = await self.client(caller, client_id)
-        may_change(caller, client.scopes, {})
+        may_change(caller, Grant(client.scopes, client.may_leave), {})
         return await self.client_store.new_secret(client_id, by)
 
     async def audit(self, caller: Principal, tenant: str | None, before: int | None, limit: int) -> list[Entry]:
@@ -195,14 +197,13 @@ class Administration:
         self, caller: Principal, by: Actor, name: str, rights: Grant, tenant: str, owner: str | None
     ) -> tuple[Key, str]:
         scopes = (scopes_of("service", tenant) & caller.scopes) if rights.scopes is None else rights.scopes
+        rights = replace(rights, scopes=scopes, models=caller.models if rights.models is None else rights.models)
         may_give(caller, scopes, rights, self.requests_per_minute)
-        models = rights.models
-        if caller.models is not None:
-            models = caller.models if models is None else models & caller.models
-        rights = replace(rights, scopes=scopes, models=models)
         return await self.key_store.add(name, rights, tenant=tenant, owner=owner, by=by)
 
     def _may_give(self, caller: Principal, changes: dict[str, Any]) -> None:
+        if not {"scopes", "may_leave", "requests_per_minute"} & set(changes):
+            return
         rights = Grant(may_leave=bool(changes.get("may_leave")), requests_per_minute=changes.get("requests_per_minute"))
         may_give(caller, changes.get("scopes", ()), rights, self.requests_per_minute)
 

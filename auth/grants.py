@@ -13,7 +13,7 @@ from auth.login import Login
 from auth.metadata import GRANTS
 from auth.sessions import SessionStore
 from auth.store import User, UserStore, normal_name
-from auth.throttle import Throttle
+from auth.throttle import Throttle, network
 from auth.tokens import Tokens
 
 PASSWORD, REFRESH, CLIENT = GRANTS
@@ -52,17 +52,17 @@ class Grants:
 
     async def _password(self, fields: Fields, by: Actor) -> Response:
         username, password = form.required(fields, "username"), form.required(fields, "password")
-        account = _account(username)
+        account, address = _account(username), network(by.address)
         if self.throttle is not None:
-            self.throttle.admit(by.address, account)
+            self.throttle.admit(address, account)
         try:
             user = await self.login.authenticate(username, password)
         except InvalidGrant:
             if self.throttle is not None:
-                self.throttle.failed(by.address, account)
+                self.throttle.failed(address, account)
             raise
         if self.throttle is not None:
-            self.throttle.succeeded(by.address, account)
+            self.throttle.succeeded(address, account)
         scopes = form.narrowed(fields.get("scope"), user.scopes)
         session, token = await self.sessions.open(user, scopes)
         return self._for_user(user, scopes, session, token)

@@ -24,6 +24,7 @@ from auth.rights import Grant
 from auth.tables import MAX_NAME, api_keys, tenants, users
 from auth.tenants import ensure
 
+_GRANTED = ("name", "owner", "scopes", "models", "may_leave", "requests_per_minute", "expires_at")
 FRESH_S = 3.0  # how long an answer of the database is believed: a revoked key is refused everywhere after so long
 
 
@@ -82,7 +83,7 @@ class KeyStore:
             "created_by": by.subject,
             "expires_at": rights.expires_at,
         }
-        granted = {name: row[name] for name in ("name", "owner", "scopes", "models", "may_leave", "expires_at")}
+        granted = {name: row[name] for name in _GRANTED}
         try:
             with translated():
                 async with self._engine.begin() as connection:
@@ -237,14 +238,14 @@ def _principal(row: RowMapping) -> Principal | None:
     if row["revoked_at"] is not None or row["tenant_disabled"] or (owned and row["owner_disabled"]):
         return None
     scopes = frozenset(row["scopes"].split())
-    rpm = row["requests_per_minute"]
     return Principal(
         subject=row["owner"] or row["id"],
         tenant=row["tenant"],
         scopes=scopes & frozenset(row["owner_scopes"].split()) if owned else scopes,
         kind="key",
         may_leave=row["may_leave"] and (row["owner_may_leave"] or not owned),
-        requests_per_minute=row["owner_rpm"] if rpm is None and owned else rpm,
+        requests_per_minute=row["owner_rpm"],
+        key_requests_per_minute=row["requests_per_minute"],
         models=None if row["models"] is None else frozenset(json.loads(row["models"])),
         key=row["id"],
     )

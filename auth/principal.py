@@ -41,8 +41,8 @@ class Principal:
 
     `kind`: a user or a service client by a token of ours, an API key, or a token of an outside issuer. `may_leave`: may this
     caller's text be sent to a model outside the house. `requests_per_minute`: the caller's own limit, None for the configured
-    one. `models`: the published names the caller may ask for, None for all. `session` names the login a token came from, `key`
-    the API key.
+    one; an API key may have a `key_requests_per_minute` besides. `models`: the published names the caller may ask for, None for
+    all. `session` names the login a token came from, `key` the API key.
     """
 
     subject: str
@@ -51,6 +51,7 @@ class Principal:
     kind: Kind = "user"
     may_leave: bool = False
     requests_per_minute: int | None = None
+    key_requests_per_minute: int | None = None
     models: frozenset[str] | None = None
     session: str | None = None
     key: str | None = None

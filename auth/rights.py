@@ -56,17 +56,27 @@ def reached(caller: Principal, tenant: str | None) -> str:
     return tenant
 
 
-def may_change(caller: Principal, held: Collection[str], changes: Mapping[str, Any]) -> None:
-    """Raise unless the caller may change somebody who has the scopes `held`: operators may disable and no more."""
-    caller.require(OPERATE if changes == {"disabled": True} else ADMIN)
-    if lacking := sorted(set(held) - caller.scopes):
+def may_change(caller: Principal, held: Grant, changes: Mapping[str, Any]) -> None:
+    """Raise unless the caller may change somebody who has the rights `held`: operators may disable and no more.
+
+    Whoever could set a password or a secret of somebody could do what that one may.
+    """
+    locks_out = changes == {"disabled": True}
+    caller.require(OPERATE if locks_out else ADMIN)
+    if lacking := sorted((held.scopes or frozenset()) - caller.scopes):
         raise Forbidden(f"You may not change somebody who has the scope {lacking[0]!r}, which you do not have.")
+    if caller.models is not None and not locks_out:
+        raise Forbidden("You may not change somebody who may ask for models that you may not.")
+    if held.may_leave and not locks_out and not caller.may_leave and TENANTS not in caller.scopes:
+        raise Forbidden("You may not change somebody whose text may leave for outside models: yours may not.")
 
 
 def may_give(caller: Principal, scopes: Collection[str], rights: Grant, most_rpm: int) -> None:
     """Raise Forbidden unless the caller may give these; above `most_rpm` requests a minute (0: any) only with `tenants`."""
     if lacking := sorted(set(scopes) - caller.scopes):
         raise Forbidden(f"You may not give the scope {lacking[0]!r}, which you do not have.")
+    if caller.models is not None and (rights.models is None or not rights.models <= caller.models):
+        raise Forbidden("You may not give models that you may not ask for.")
     if TENANTS in caller.scopes:
         return
     if rights.may_leave and not caller.may_leave:

@@ -57,7 +57,7 @@ def _tokens(grants: Grants, revoker: Revoker, rates: Rates, request_id: Callable
 
     async def exchanged(request: Request) -> Response:
         try:
-            by = anonymous(address(request), request_id(request))
+            by = anonymous(host(request), request_id(request))
             granted = await grants.exchange(_fields(request), request.headers.get("authorization"), by)
         except OAuthError as error:
             return _refused(error)
@@ -73,7 +73,7 @@ def _tokens(grants: Grants, revoker: Revoker, rates: Rates, request_id: Callable
     async def take_back(request: Request) -> Response:
         try:
             token = form.required(_fields(request), "token")
-            await revoker.revoke(token, anonymous(address(request), request_id(request)))
+            await revoker.revoke(token, anonymous(host(request), request_id(request)))
         except OAuthError as error:
             return _refused(error)
         return Response(headers=NO_STORE)
@@ -122,9 +122,14 @@ def _published(keys: KeySet, issuer: str, public_url: str | None) -> APIRouter:
     return routes
 
 
-def address(request: Request) -> str:
+def host(request: Request) -> str:
     """Give the caller's address as the socket has it; a header is whatever its sender likes."""
-    return throttle.network(request.client.host if request.client else None)
+    return request.client.host if request.client else "local"
+
+
+def address(request: Request) -> str:
+    """Give what counts as one address for limits."""
+    return throttle.network(host(request))
 
 
 def _limited(endpoint: Endpoint, limiter: Limiter, rate: str | None) -> Endpoint:

@@ -140,6 +140,8 @@ class UserStore:
                     row = await self._void(connection, user_id, ends=bool({"password_hash", "disabled"} & set(values)))
                 shown = {name: value for name, value in values.items() if name != "password_hash"}
                 action = "user.password" if not shown else "user.changed"
+                if "password_hash" in values:
+                    shown["password"] = "replaced"
                 await record(connection, by, self._now(), action, row["tenant"], f"user:{user_id}", **shown)
         return _user(row)
 

@@ -52,13 +52,20 @@ class Delivery:
         return {**limits, **self.exchange.headers()}
 
     async def limit(self) -> None:
-        """Take one request from the caller's bucket; raises RateLimited."""
-        own = self._principal.requests_per_minute
-        limit = self.stages.settings.limits.requests_per_minute if own is None else own
-        if limit:
-            caller = f"{self._principal.tenant}/{self._principal.subject}"
-            self._standing = await self.stages.limiter.take(caller, limit)
-            self._standing.require()
+        """Take one request from the API key's bucket, if it has one of its own, and from the caller's; raises RateLimited."""
+        principal = self._principal
+        caller = f"{principal.tenant}/{principal.subject}"
+        own = principal.requests_per_minute
+        limits = {
+            f"{caller}/key/{principal.key}": principal.key_requests_per_minute or 0,
+            caller: self.stages.settings.limits.requests_per_minute if own is None else own,
+        }
+        for bucket, limit in limits.items():
+            if limit:
+                standing = await self.stages.limiter.take(bucket, limit)
+                if self._standing is None or standing.left < self._standing.left:
+                    self._standing = standing
+                standing.require()
 
     def admit(self, request: Request) -> None:
         """Check what came in; raises ContentPolicy."""

@@ -133,7 +133,7 @@ def test_a_command_that_is_asked_nothing_on_an_empty_input_ends_in_one_sentence(
     failed = passerelle("users", "add", "carl", **environment)
     assert failed.returncode == 1
     assert "Traceback" not in failed.stderr
-    assert failed.stderr.splitlines()[0] == f"passerelle: the users in {tmp_path}"
+    assert failed.stderr.splitlines()[0] == f"passerelle: in {tmp_path}"
 
 
 def test_chat_without_a_token_says_what_to_do() -> None:
