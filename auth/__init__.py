@@ -12,7 +12,7 @@ Read `verifier` first: a bearer token of any kind → a `Principal`. Then `token
 - `revocations`, `upkeep`  what has been taken back, and how every worker hears of it
 - `password_rule`, `passwords`  which passwords may be chosen; argon2 hashing, away from the event loop
 - `database`, `tables`, `schema`, `migrations`  an engine for SQLite or PostgreSQL, the tables and their revisions
-- `store`, `tenants`, `clients`, `sessions`, `audit`  users, tenants, service clients, logins with refresh tokens, and who changed what
+- `store`, `tenants`, `clients`, `sessions`, `audit`  users, tenants, service clients, logins, and who changed what
 - `administration` what administrators and operators do; the admin API and the commands go through it
 - `login`, `form`, `throttle`, `grants`, `revoker`  a token request: its body, how often, what it gives, how it is taken back
 - `metadata`, `routes`  `/auth/token`, `/auth/revoke` and `/.well-known`; `routes` alone knows the web framework

@@ -141,7 +141,7 @@ class UserStore:
                 shown = {name: value for name, value in values.items() if name != "password_hash"}
                 action = "user.password" if not shown else "user.changed"
                 if "password_hash" in values:
-                    shown["password"] = "replaced"
+                    shown["new_password"] = True
                 await record(connection, by, self._now(), action, row["tenant"], f"user:{user_id}", **shown)
         return _user(row)
 
