@@ -38,15 +38,15 @@ def _add(choice: dict[str, Any], part: dict[str, Any]) -> None:
             message[key].append(value or "")
         elif key == "tool_calls":
             for call in value:
-                _merge(message["tool_calls"].setdefault(call.get("index", 0), {}), call)
-        elif isinstance(value, dict):
+                _merge(message["tool_calls"].setdefault(call.get("index") or 0, {}), call)
+        elif isinstance(value, dict) and isinstance(message.get(key, {}), dict):
             _merge(message.setdefault(key, {}), value)
         elif key != "role":
             message[key] = value
     if part.get("logprobs"):
         choice["logprobs"] = choice["logprobs"] or {}
         for key, items in part["logprobs"].items():
-            choice["logprobs"].setdefault(key, []).extend(items)
+            choice["logprobs"].setdefault(key, []).extend(items or ())
     choice["finish_reason"] = part.get("finish_reason") or choice["finish_reason"]
 
 

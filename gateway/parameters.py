@@ -46,7 +46,21 @@ def _over_one(value: Any) -> bool:
     return bool(value != 1)
 
 
+def _unread(value: Any) -> bool:
+    """Switches and numbers steer a chat template; texts would come into the prompt past the guards."""
+    return not isinstance(value, dict) or not all(isinstance(entry, bool | int | float) for entry in value.values())
+
+
+# vLLM's own: each of them puts a text before the model that no guard has read, or reaches into the server.
+_BEHIND_THE_GUARDS: Final = {
+    "documents": Refusal(_any, "no guard would read them: put them into a message"),
+    "chat_template": Refusal(_any, "the template is the operator's to choose"),
+    "chat_template_kwargs": Refusal(_unread, "only switches and numbers are, since no guard would read a text"),
+    "prompt_embeds": Refusal(_any, "no guard can read vectors"),
+    "kv_transfer_params": Refusal(_any, "where a model keeps its cache is not the caller's to choose"),
+}
 REFUSED_OF_CHAT: Final = {
+    **_BEHIND_THE_GUARDS,
     "audio": Refusal(_any, "answers are text: nobody checks what is spoken"),
     "modalities": Refusal(_beyond_text, 'answers are text: only ["text"] is served'),
     "functions": Refusal(_any, "functions were replaced by tools: send tools"),
@@ -57,6 +71,7 @@ REFUSED_OF_CHAT: Final = {
     "priority": Refusal(_any, "the order of requests is not the caller's to choose"),
 }
 REFUSED_OF_COMPLETIONS: Final = {
+    **_BEHIND_THE_GUARDS,
     "best_of": Refusal(_over_one, "candidates that nobody sees are not generated: send n"),
     "echo": Refusal(bool, "the prompt is not repeated in the answer"),
     "priority": REFUSED_OF_CHAT["priority"],

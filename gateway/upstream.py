@@ -93,7 +93,7 @@ class Upstream:
         try:
             async with (
                 asyncio.timeout(self._times.connect),
-                self._open().get(f"{url}/models", headers=headers) as answer,
+                self._open().get(f"{url}/models", headers=headers, allow_redirects=False) as answer,
             ):
                 if answer.status != 200:
                     return answer.status in (404, 405)  # a server without that route says nothing about its models
@@ -236,7 +236,32 @@ def _chunk(event: bytes) -> Chunk:
         raise failure.failed("an event that is not an object")
     if chunk.get("error"):
         raise failure.failed("an error event inside the stream")
+    choices = chunk.get("choices")
+    if not (choices is None or (isinstance(choices, list) and all(map(_is_choice, choices)))):
+        raise failure.failed("an event of a shape that is no answer's")
     return chunk
+
+
+def _is_choice(choice: Any) -> bool:
+    """Whether a choice has the shape that everything behind relies on; what it holds is nobody's concern here."""
+    if not isinstance(choice, dict) or not isinstance(choice.get("index"), int | None):
+        return False
+    delta, logprobs = choice.get("delta", choice.get("message")), choice.get("logprobs")
+    if not isinstance(choice.get("text"), str | None) or not isinstance(delta, dict | None):
+        return False
+    if logprobs is not None and not (
+        isinstance(logprobs, dict) and all(isinstance(entry, list | None) for entry in logprobs.values())
+    ):
+        return False
+    calls = delta.get("tool_calls") if delta else None
+    return calls is None or (isinstance(calls, list) and all(map(_is_call, calls)))
+
+
+def _is_call(call: Any) -> bool:
+    if not isinstance(call, dict) or not isinstance(call.get("index"), int | None):
+        return False
+    function = call.get("function")
+    return function is None or (isinstance(function, dict) and isinstance(function.get("arguments"), str | None))
 
 
 def _has_content(chunk: Chunk) -> bool:

@@ -60,10 +60,32 @@ async def garbage(exchange: Exchange) -> None:
     await exchange.end()
 
 
-async def wrong_shape(exchange: Exchange) -> None:
-    await exchange.head()
-    await exchange.event({"choices": [{"index": 0, "delta": {"content": 3}}]})
-    await exchange.end()
+def shaped(choices: object) -> Script:
+    """An event whose choices are not those of an answer."""
+
+    async def wrong_shape(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.event({"choices": choices})
+        await exchange.end()
+
+    return wrong_shape
+
+
+WRONG_SHAPES = [
+    5,
+    "text",
+    ["x"],
+    [{"index": "0", "delta": {"content": "a"}}],
+    [{"index": 0, "delta": "x"}],
+    [{"index": 0, "delta": {"content": 3}}],
+    [{"index": 0, "delta": {"content": "a"}, "logprobs": [1]}],
+    [{"index": 0, "delta": {"content": "a"}, "logprobs": {"content": 1}}],
+    [{"index": 0, "delta": {"tool_calls": ["x"]}}],
+    [{"index": 0, "delta": {"tool_calls": {"index": 0}}}],
+    [{"index": 0, "delta": {"tool_calls": [{"index": "0"}]}}],
+    [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": 3}}]}}],
+    [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": "x"}]}}],
+]
 
 
 BEFORE: list[Script] = [
@@ -79,7 +101,7 @@ BEFORE: list[Script] = [
     silent,
     error_at_once,
     garbage,
-    wrong_shape,
+    *map(shaped, WRONG_SHAPES),
 ]
 
 

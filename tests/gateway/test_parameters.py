@@ -93,6 +93,12 @@ def test_labels_of_stored_answers_are_not_sent_to_openai_which_would_refuse_them
         (protocol.parse, CHAT, "store", True),
         (protocol.parse, CHAT, "web_search_options", {}),
         (protocol.parse, CHAT, "priority", 0),
+        (protocol.parse, CHAT, "documents", [{"text": "zorglub"}]),
+        (protocol.parse, CHAT, "chat_template", "{{ messages }}"),
+        (protocol.parse, CHAT, "chat_template_kwargs", {"system": "zorglub"}),
+        (protocol.parse, CHAT, "chat_template_kwargs", "zorglub"),
+        (protocol.parse, CHAT, "kv_transfer_params", {}),
+        (completions.parse, COMPLETION, "prompt_embeds", "AAAA"),
         (completions.parse, COMPLETION, "best_of", 2),
         (completions.parse, COMPLETION, "echo", True),
         (completions.parse, COMPLETION, "priority", -1),
@@ -110,6 +116,7 @@ def test_a_field_that_is_not_served_is_refused_by_its_name(
 @pytest.mark.parametrize(
     ("parse", "fields"),
     [
+        (protocol.parse, {**CHAT, "chat_template_kwargs": {"enable_thinking": False}}),
         (protocol.parse, {**CHAT, "audio": None, "store": None, "functions": None, "modalities": None}),
         (completions.parse, {**COMPLETION, "echo": False, "best_of": 1}),
     ],
