@@ -159,6 +159,32 @@ async def test_an_address_that_guesses_waits_and_the_owner_gets_in_from_elsewher
         assert (await login(home, "127.0.0.7", "une phrase de passe"))[0] == 200
 
 
+async def test_a_key_has_a_limit_of_its_own_within_its_owner_s(tmp_path: Path) -> None:
+    async with house(tmp_path, guards={"language": {"mode": "annotate"}}) as home:
+        users, keys = (
+            UserStore(home.engine),
+            administrators(home.settings, home.engine, sealer(home.settings), Passwords(CHEAPEST)).key_store,
+        )
+        alice = await users.add("alice", "hash", tenant="acme", scopes={"chat"}, requests_per_minute=3)
+        tight = (
+            await keys.add("tight", Grant(frozenset({"chat"}), requests_per_minute=1), tenant="acme", owner=alice.id)
+        )[1]
+        wide = (
+            await keys.add("wide", Grant(frozenset({"chat"}), requests_per_minute=60), tenant="acme", owner=alice.id)
+        )[1]
+        assert [await asked(home, key) for key in (tight, tight, wide, wide, wide)] == [200, 429, 200, 200, 429]
+
+
+async def asked(home: House, key: str) -> int:
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Bonjour"}]}
+    headers = {"authorization": f"Bearer {key}"}
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.post(f"{home.url}/v1/chat/completions", json=body) as answer,
+    ):
+        return answer.status
+
+
 async def login(home: House, address: str, password: str) -> tuple[int, Any]:
     form = {"grant_type": "password", "username": "alice", "password": password}
     connector = aiohttp.TCPConnector(local_addr=(address, 0))
