@@ -85,10 +85,11 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     app.include_router(routes.probes(Health(engine, catalogue, parts.upstream), metrics))
     for router in known.routers:
         app.include_router(router)
-    for exception in (GatewayError, AuthError, HTTPException, RequestValidationError, Exception):
+    for exception in (GatewayError, AuthError, HTTPException, RequestValidationError):
         app.add_exception_handler(exception, _rendered)
+    routes.publish(app)
     browsers.allow(app, settings.server.cors_origins)
-    app.add_middleware(Telemetry, metrics=metrics)
+    app.add_middleware(Telemetry, metrics=metrics, failed=_rendered)
     return app
 
 
@@ -159,10 +160,10 @@ def _known(error: Exception, http: Request) -> Renderable:
     if isinstance(error, HTTPException) and error.status_code == 404:
         return NotFound(f"There is nothing at {http.url.path[:200]}.")
     if isinstance(error, HTTPException) and error.status_code == 405:
-        return MethodNotAllowed(f"{http.method} is not possible here.", headers=error.headers)
+        return MethodNotAllowed(f"{http.method} is not possible here.", headers={"allow": routes.allowed(http)})
     if isinstance(error, HTTPException):
         refused = InvalidRequest("The request cannot be served.")
         refused.status = error.status_code
         return refused
-    log.error("internal_error", path=http.url.path, exc_info=error)
+    log.error("internal_error", request_id=http.scope["passerelle"].request_id, path=http.url.path, exc_info=error)
     return GatewayError("Something went wrong on our side; it has been logged under this request's id.")

@@ -3,36 +3,23 @@
 import uuid
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
+from starlette.routing import Route
 
 from auth import Principal
 from auth.principal import MODELS
+from gateway import documented
 from gateway.access import Access
 from gateway.chat import Chat, ChatResponse
-from gateway.documented import LOOK, MODEL_CALL, answers, json_body
 from gateway.errors import unknown_model
 from gateway.exchange import Exchange
 from gateway.health import Health
 from gateway.target import Task
 from gateway.telemetry import Metrics, Trace
 
-
-def _body(title: str, *required: str, **properties: dict[str, Any]) -> dict[str, Any]:
-    """The part of the OpenAPI document that says what a route takes: the fields acted on, and where the others are described."""
-    return json_body(
-        {
-            "type": "object",
-            "description": f"As OpenAI's API reference has it, “{title}”.",
-            "required": ["model", *required],
-            "properties": {"model": {"type": "string"}, **properties},
-        }
-    )
-
-
-_STREAM: dict[str, Any] = {"type": "boolean"}
-_TEXTS: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-_MESSAGES: dict[str, Any] = {"type": "array", "minItems": 1, "items": {"type": "object"}}
+Named = Annotated[str, Path(examples=[documented.A_MODEL])]
 
 
 def v1(chat: Chat, access: Access) -> APIRouter:
@@ -46,29 +33,34 @@ def v1(chat: Chat, access: Access) -> APIRouter:
         trace.exchange = exchange
         return ChatResponse(chat, http, caller, exchange, task)
 
-    streamed = answers(200, *MODEL_CALL, streams=True)
-    taken = _body("Create chat completion", "messages", messages=_MESSAGES, stream=_STREAM)
-
-    @routes.post("/chat/completions", summary="Ask a model", openapi_extra=taken, responses=streamed)
+    @routes.post(
+        "/chat/completions",
+        summary="Ask a model",
+        openapi_extra=documented.CHAT_BODY,
+        responses=documented.CHAT_ANSWERS,
+    )
     async def chat_completions(http: Request, caller: Caller) -> Response:
         return answer(http, caller, "chat")
 
-    taken = _body("Create completion", "prompt", prompt=_TEXTS, stream=_STREAM)
-
-    @routes.post("/completions", summary="Let a model go on from a text", openapi_extra=taken, responses=streamed)
+    @routes.post(
+        "/completions",
+        summary="Let a model go on from a text",
+        openapi_extra=documented.COMPLETION_BODY,
+        responses=documented.COMPLETION_ANSWERS,
+    )
     async def completions(http: Request, caller: Caller) -> Response:
         return answer(http, caller, "completions")
 
     @routes.post(
         "/embeddings",
         summary="Turn texts into vectors",
-        openapi_extra=_body("Create embeddings", "input", input=_TEXTS),
-        responses=answers(200, *MODEL_CALL),
+        openapi_extra=documented.EMBEDDINGS_BODY,
+        responses=documented.EMBEDDINGS_ANSWERS,
     )
     async def embeddings(http: Request, caller: Caller) -> Response:
         return answer(http, caller, "embeddings")
 
-    @routes.get("/models", summary="The models that are published", responses=answers(200, *LOOK))
+    @routes.get("/models", summary="The models that are published", responses=documented.MODELS_ANSWERS)
     async def models(caller: Caller) -> Response:
         caller.require(MODELS)
         return JSONResponse(
@@ -78,8 +70,12 @@ def v1(chat: Chat, access: Access) -> APIRouter:
             }
         )
 
-    @routes.get("/models/{name:path}", summary="One model; its name may hold slashes", responses=answers(200, *LOOK))
-    async def model(name: str, caller: Caller) -> Response:
+    @routes.get(
+        "/models/{name:path}",
+        summary="One model; its name may hold slashes",
+        responses=documented.MODEL_ANSWERS,
+    )
+    async def model(name: Named, caller: Caller) -> Response:
         caller.require(MODELS)
         return JSONResponse(_model(chat, caller, name))
 
@@ -90,14 +86,14 @@ def probes(health: Health, metrics: Metrics) -> APIRouter:
     """Open routes: is the process alive, can it answer, and its figures."""
     routes = APIRouter(tags=["operation"])
 
-    @routes.get("/livez", summary="The process answers")
+    @routes.get("/livez", summary="The process answers", responses=documented.ALIVE)
     async def livez() -> Response:
         return JSONResponse({"status": "ok"})
 
     @routes.get(
         "/readyz",
         summary="The gateway can answer: its database and a target of each model are there",
-        responses={503: {"description": "It cannot.", "content": {"application/json": {"schema": {"type": "object"}}}}},
+        responses=documented.READY,
     )
     async def readyz() -> Response:
         parts = await health.parts()
@@ -113,13 +109,34 @@ def probes(health: Health, metrics: Metrics) -> APIRouter:
     @routes.get(
         "/metrics",
         summary="Prometheus metrics",
-        responses={200: {"description": "Figures.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
+        responses=documented.FIGURES,
         response_class=Response,
     )
     async def prometheus() -> Response:
         return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return routes
+
+
+def publish(app: FastAPI) -> None:
+    """Have `app` say at /openapi.json what it is, and what is true of all its routes."""
+    app.version, app.description = documented.about()
+    app.openapi_tags = documented.TAGS
+    usual = app.openapi
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = documented.completed(usual())
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's own way ("Extending OpenAPI")
+
+
+def allowed(http: Request) -> str:
+    """Every method of a request's path (RFC 9110, section 10.2.1); Starlette's own list stops at the first route."""
+    known = (context.original_route for context in iter_route_contexts(http.app.routes))
+    here = (route for route in known if isinstance(route, Route) and route.path_regex.match(http.url.path))
+    return ", ".join(sorted({method for route in here for method in route.methods or ()}))
 
 
 def _model(chat: Chat, caller: Principal, name: str) -> dict[str, Any]:

@@ -11,12 +11,14 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import orjson
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auth import Principal
@@ -167,9 +169,11 @@ class Metrics:
 class Telemetry:
     """ASGI middleware: gives each request its id and its log line."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, failed: Callable[[Request, Exception], Awaitable[Response]] | None = None
+    ) -> None:
+        """`failed` gives the answer to a request that ended in an exception before one had begun."""
+        self._app, self._metrics, self._failed = app, metrics, failed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wrap one request."""
@@ -190,6 +194,10 @@ class Telemetry:
         self._metrics.in_flight.inc()
         try:
             await self._app(scope, receive, stamped)
+        except Exception as error:  # Starlette would answer it further out, where the request has no id
+            if self._failed is not None and not status:
+                await (await self._failed(Request(scope), error))(scope, receive, stamped)
+            raise
         finally:
             self._metrics.in_flight.dec()
             seconds = round(time.monotonic() - started, 6)

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from auth import Principal
 from auth.audit import Actor
-from auth.routes import NO_STORE, address
+from auth.routes import NO_STORE, host
 from gateway import payload, protocol
 from gateway.documented import json_body
 from gateway.errors import InvalidRequest
@@ -29,7 +29,9 @@ Tenant = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=r"^[^
 Scope = Annotated[str, msgspec.Meta(pattern="^(chat|models|usage|keys|operate|admin|tenants)$")]
 PerMinute = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Limit = Annotated[int, Query(ge=1, le=_LARGEST, description="How many rows, at most.")]
-After = Annotated[str, Query(max_length=255, description="Rows after this one: the last `id` of the page before.")]
+After = Annotated[
+    str, Query(max_length=255, description="Rows after the last of the page before: its `id`, or `username` for users.")
+]
 OfTenant = Annotated[str | None, Query(max_length=255, description="Of one tenant only.")]
 PAGE: Limit = _PAGE
 
@@ -42,16 +44,26 @@ async def body(http: Request, shape: type[Body]) -> Body:
         raise InvalidRequest("The body did not arrive.") from error
 
 
-def documented(shape: type[msgspec.Struct]) -> dict[str, Any]:
-    """The part of the OpenAPI document about a body."""
+def documented(shape: type[msgspec.Struct], **examples: object) -> dict[str, Any]:
+    """The part of the OpenAPI document about a body; one of which nothing is required has to say something all the same."""
     _, shapes = msgspec.json.schema_components([shape])
-    return json_body(shapes[shape.__name__])
+    schema = _repeatable(shapes[shape.__name__])
+    return json_body(schema if schema["required"] else {**schema, "minProperties": 1}, **examples)
+
+
+def _repeatable(schema: Any) -> Any:
+    """The same without `uniqueItems`: what is said twice in a set counts once and is no mistake."""
+    if isinstance(schema, list):
+        return [_repeatable(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {key: _repeatable(value) for key, value in schema.items() if key != "uniqueItems"}
 
 
 def actor(http: Request, caller: Principal) -> Actor:
     """Who the audit says did it."""
     who = caller.subject if caller.key is None else f"{caller.subject} by key {caller.key}"
-    return Actor(who, caller.tenant, address(http), http.scope["passerelle"].request_id)
+    return Actor(who, caller.tenant, host(http), http.scope["passerelle"].request_id)
 
 
 def given(changes: msgspec.Struct) -> dict[str, Any]:

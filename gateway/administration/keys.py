@@ -1,6 +1,6 @@
 """`/admin/keys`, and `/auth/keys` for those of one's own."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
@@ -13,7 +13,7 @@ from auth.rights import Grant
 from gateway.access import Access
 from gateway.administration import http as web
 from gateway.administration.http import PAGE, After, Limit, OfTenant, PerMinute, Scope, Tenant
-from gateway.documented import CHANGE, LOOK, answers
+from gateway.documented import ADD, FIND, LIST, TEXT, answers, page, row
 from gateway.errors import InvalidRequest
 
 _Model = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
@@ -31,15 +31,19 @@ class OwnKey(msgspec.Struct, forbid_unknown_fields=True):
     expires_at: _Future | None = None
 
     def rights(self) -> Grant:
-        """Its rights; raises InvalidRequest for an end that has passed."""
-        if self.expires_at is not None and self.expires_at <= datetime.now(self.expires_at.tzinfo):
+        """Its rights; raises InvalidRequest for an end that has passed, or that is in no year of UTC."""
+        try:
+            ends = None if self.expires_at is None else self.expires_at.astimezone(UTC)
+        except OverflowError as error:
+            raise InvalidRequest("expires_at lies beyond the calendar.", param="expires_at") from error
+        if ends is not None and ends <= datetime.now(UTC):
             raise InvalidRequest("expires_at lies in the past.", param="expires_at")
         return Grant(
             scopes=None if self.scopes is None else frozenset(self.scopes),
             may_leave=self.may_leave,
             requests_per_minute=self.requests_per_minute,
             models=None if self.models is None else frozenset(self.models),
-            expires_at=self.expires_at,
+            expires_at=ends,
         )
 
 
@@ -48,6 +52,10 @@ class NewKey(OwnKey, forbid_unknown_fields=True, kw_only=True):
 
     tenant: Tenant | None = None
     owner: str | None = None
+
+
+_KEY, _NEW_KEY = row(Key), row(Key, key=TEXT)
+_EXAMPLE = {"name": "notebook", "scopes": ["chat"], "requests_per_minute": 10}
 
 
 def router(administration: Administration, access: Access) -> APIRouter:
@@ -62,7 +70,7 @@ def _all(administration: Administration, access: Access) -> APIRouter:
     routes = APIRouter(prefix="/admin/keys", tags=["admin"])
     Caller = Annotated[Principal, Depends(access)]  # noqa: N806  # a type
 
-    @routes.get("", summary="The API keys", responses=answers(200, *LOOK))
+    @routes.get("", summary="The API keys", responses=answers(200, *LIST, of=page(_KEY)))
     async def keys(caller: Caller, tenant: OfTenant = None, after: After = "", limit: Limit = PAGE) -> Response:
         return web.page(await administration.keys(caller, tenant, after, limit + 1), limit, web.shown)
 
@@ -70,8 +78,8 @@ def _all(administration: Administration, access: Access) -> APIRouter:
         "",
         status_code=201,
         summary="Make an API key; it is shown once",
-        openapi_extra=web.documented(NewKey),
-        responses=answers(201, *CHANGE),
+        openapi_extra=web.documented(NewKey, key=_EXAMPLE),
+        responses=answers(201, 404, *ADD, of=_NEW_KEY),
     )
     async def add_key(http: Request, caller: Caller) -> Response:
         caller.require("admin")
@@ -82,7 +90,7 @@ def _all(administration: Administration, access: Access) -> APIRouter:
         )
         return web.one(_with_secret(key, secret), 201)
 
-    @routes.delete("/{key_id}", summary="Revoke an API key", responses=answers(200, *LOOK))
+    @routes.delete("/{key_id}", summary="Revoke an API key", responses=answers(200, *FIND, of=_KEY))
     async def revoke_key(key_id: str, http: Request, caller: Caller) -> Response:
         return web.one(web.shown(await administration.revoke_key(caller, web.actor(http, caller), key_id)))
 
@@ -93,7 +101,7 @@ def _own(administration: Administration, access: Access) -> APIRouter:
     routes = APIRouter(prefix="/auth/keys", tags=["auth"])
     Caller = Annotated[Principal, Depends(access)]  # noqa: N806  # a type
 
-    @routes.get("", summary="One's own API keys", responses=answers(200, *LOOK))
+    @routes.get("", summary="One's own API keys", responses=answers(200, *LIST, of=page(_KEY)))
     async def own_keys(caller: Caller, after: After = "", limit: Limit = PAGE) -> Response:
         return web.page(await administration.own_keys(caller, after, limit + 1), limit, web.shown)
 
@@ -101,8 +109,8 @@ def _own(administration: Administration, access: Access) -> APIRouter:
         "",
         status_code=201,
         summary="Make an API key of one's own; it is shown once",
-        openapi_extra=web.documented(OwnKey),
-        responses=answers(201, *CHANGE),
+        openapi_extra=web.documented(OwnKey, key=_EXAMPLE),
+        responses=answers(201, 404, *ADD, of=_NEW_KEY),
     )
     async def add_own_key(http: Request, caller: Caller) -> Response:
         caller.require("keys")
@@ -110,7 +118,7 @@ def _own(administration: Administration, access: Access) -> APIRouter:
         by = web.actor(http, caller)
         return web.one(_with_secret(*await administration.add_own_key(caller, by, new.name, new.rights())), 201)
 
-    @routes.delete("/{key_id}", summary="Revoke an API key of one's own", responses=answers(200, *LOOK))
+    @routes.delete("/{key_id}", summary="Revoke an API key of one's own", responses=answers(200, *FIND, of=_KEY))
     async def revoke_own_key(key_id: str, http: Request, caller: Caller) -> Response:
         return web.one(web.shown(await administration.revoke_key(caller, web.actor(http, caller), key_id)))
 

@@ -7,9 +7,10 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from auth import Principal
 from auth.administration import Administration
+from auth.tenants import Tenant
 from gateway.access import Access
 from gateway.administration import http as web
-from gateway.documented import CHANGE, LOOK, answers
+from gateway.documented import ADD, CHANGE, LOOK, answers, page, row
 
 
 class NewTenant(msgspec.Struct, forbid_unknown_fields=True):
@@ -24,12 +25,15 @@ class TenantChange(msgspec.Struct, forbid_unknown_fields=True):
     disabled: bool
 
 
+_TENANT = row(Tenant)
+
+
 def router(administration: Administration, access: Access) -> APIRouter:
     """The routes."""
     routes = APIRouter(prefix="/admin/tenants", tags=["admin"])
     Caller = Annotated[Principal, Depends(access)]  # noqa: N806  # a type
 
-    @routes.get("", summary="The tenants within reach", responses=answers(200, *LOOK))
+    @routes.get("", summary="The tenants within reach", responses=answers(200, *LOOK, of=page(_TENANT)))
     async def tenants(caller: Caller) -> Response:
         rows = await administration.tenants(caller)
         return web.page(rows, len(rows), web.shown)
@@ -38,8 +42,8 @@ def router(administration: Administration, access: Access) -> APIRouter:
         "",
         status_code=201,
         summary="Add a tenant",
-        openapi_extra=web.documented(NewTenant),
-        responses=answers(201, *CHANGE),
+        openapi_extra=web.documented(NewTenant, tenant={"name": "acme"}),
+        responses=answers(201, *ADD, of=_TENANT),
     )
     async def add_tenant(http: Request, caller: Caller) -> Response:
         caller.require("tenants")
@@ -49,8 +53,8 @@ def router(administration: Administration, access: Access) -> APIRouter:
     @routes.patch(
         "/{name:path}",
         summary="Close a tenant, or open it again",
-        openapi_extra=web.documented(TenantChange),
-        responses=answers(200, *CHANGE),
+        openapi_extra=web.documented(TenantChange, closed={"disabled": True}),
+        responses=answers(200, *CHANGE, of=_TENANT),
     )
     async def change_tenant(name: str, http: Request, caller: Caller) -> Response:
         caller.require("tenants")

@@ -13,7 +13,7 @@ from auth.store import User
 from gateway.access import Access
 from gateway.administration import http as web
 from gateway.administration.http import PAGE, After, Limit, OfTenant, PerMinute, Scope, Tenant
-from gateway.documented import CHANGE, LOOK, answers
+from gateway.documented import ADD, CHANGE, FIND, LIST, answers, page, row
 
 Role = Literal["member", "service", "operator", "admin"]
 
@@ -41,12 +41,16 @@ class UserChange(msgspec.Struct, forbid_unknown_fields=True):
     password: str | UnsetType = UNSET
 
 
+_USER = row(User, "password_hash", "generation")
+_EXAMPLE = {"username": "zoe", "password": "sept chevaux bleus sur la colline", "role": "member"}
+
+
 def router(administration: Administration, access: Access) -> APIRouter:
     """The routes."""
     routes = APIRouter(prefix="/admin/users", tags=["admin"])
     Caller = Annotated[Principal, Depends(access)]  # noqa: N806  # a type
 
-    @routes.get("", summary="The users, by name", responses=answers(200, *LOOK))
+    @routes.get("", summary="The users, by name", responses=answers(200, *LIST, of=page(_USER)))
     async def users(caller: Caller, tenant: OfTenant = None, after: After = "", limit: Limit = PAGE) -> Response:
         rows = await administration.users(caller, tenant, after, limit + 1)
         return web.page(rows, limit, _shown)
@@ -55,8 +59,8 @@ def router(administration: Administration, access: Access) -> APIRouter:
         "",
         status_code=201,
         summary="Add a user",
-        openapi_extra=web.documented(NewUser),
-        responses=answers(201, *CHANGE),
+        openapi_extra=web.documented(NewUser, user=_EXAMPLE),
+        responses=answers(201, *ADD, of=_USER),
     )
     async def add_user(http: Request, caller: Caller) -> Response:
         caller.require("admin")
@@ -72,15 +76,15 @@ def router(administration: Administration, access: Access) -> APIRouter:
         )
         return web.one(_shown(user), 201)
 
-    @routes.get("/{user_id}", summary="One user", responses=answers(200, *LOOK))
+    @routes.get("/{user_id}", summary="One user", responses=answers(200, *FIND, of=_USER))
     async def user(user_id: str, caller: Caller) -> Response:
         return web.one(_shown(await administration.user(caller, user_id)))
 
     @routes.patch(
         "/{user_id}",
         summary="Change a user",
-        openapi_extra=web.documented(UserChange),
-        responses=answers(200, *CHANGE),
+        openapi_extra=web.documented(UserChange, promoted={"role": "operator"}),
+        responses=answers(200, *CHANGE, of=_USER),
     )
     async def change_user(user_id: str, http: Request, caller: Caller) -> Response:
         caller.require("operate")
