@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from auth import password_rule
 from auth.audit import Actor, Entry, entries
 from auth.clients import Client, ClientStore
-from auth.errors import UnknownClient, UnknownKey, UnknownUser
+from auth.errors import Forbidden, UnknownClient, UnknownKey, UnknownUser
 from auth.keys import Key, KeyStore
 from auth.passwords import Passwords
 from auth.principal import ADMIN, KEYS, OPERATE, TENANTS, Principal, scopes_of
@@ -21,6 +21,7 @@ from auth.rights import Grant, may_change, may_give, reached, require, require_u
 from auth.store import User, UserStore
 from auth.tenants import Tenant, TenantStore
 
+MOST_KEYS = 100  # of one user, made by that user
 _ONE = CapacityLimiter(1)  # the estimator keeps state of its own
 
 
@@ -137,8 +138,10 @@ class Administration:
         return await self._new_key(caller, by, name, rights, tenant, owner)
 
     async def add_own_key(self, caller: Principal, by: Actor, name: str, rights: Grant) -> tuple[Key, str]:
-        """Make a key for the caller."""
+        """Make a key for the caller, who may have `MOST_KEYS` that hold."""
         require_user(caller)
+        if await self.key_store.live(caller.subject) >= MOST_KEYS:
+            raise Forbidden(f"You have {MOST_KEYS} API keys that hold: revoke one that you do not use.")
         return await self._new_key(caller, by, name, rights, caller.tenant, caller.subject)
 
     async def revoke_key(self, caller: Principal, by: Actor, key_id: str) -> Key:

@@ -16,11 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from auth.audit import SYSTEM, Actor, record
 from auth.credentials import Sealer, new_secret
 from auth.database import translated
-from auth.errors import InvalidClient, InvalidName, NameTaken, UnknownClient
+from auth.errors import InvalidClient, NameTaken, UnknownClient
 from auth.revocations import revoke
 from auth.rights import Grant
 from auth.tables import MAX_NAME, clients, tenants
-from auth.tenants import ensure
+from auth.tenants import check_name, ensure
 
 SECRET_PREFIX = "pss_"  # noqa: S105  # how a secret begins is none
 _NOBODY = "0" * 64
@@ -58,8 +58,7 @@ class ClientStore:
         by: Actor = SYSTEM,
     ) -> tuple[Client, str]:
         """Make a client: its row, and its secret, which cannot be had again. Raises NameTaken, InvalidName or TenantClosed."""
-        if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
-            raise InvalidName(f"A client's name has 1 to {MAX_NAME} printable characters.")
+        check_name(name, MAX_NAME, "A client")
         secret = new_secret(SECRET_PREFIX)
         row = {
             "id": str(uuid.uuid4()),

@@ -69,6 +69,9 @@ class Grants:
 
     async def _refresh(self, fields: Fields, by: Actor) -> Response:
         token = form.required(fields, "refresh_token")
+        if "scope" in fields:  # first, or a scope that is refused would use up the token
+            held = await self.sessions.scopes(token)
+            form.narrowed(fields["scope"], held or frozenset(fields["scope"].split(" ")))
         renewal = await self.sessions.renew(token, by)
         user = await self.users.by_id(renewal.user_id)
         if user is None:

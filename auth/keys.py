@@ -11,18 +11,18 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import RowMapping, Select, insert, select, update
+from sqlalchemy import RowMapping, Select, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from auth.audit import SYSTEM, Actor, record
 from auth.credentials import HINT, Sealer, new_key, well_formed
 from auth.database import translated
-from auth.errors import InvalidName, InvalidToken, StoreUnavailable, UnknownKey, UnknownUser
+from auth.errors import InvalidToken, StoreUnavailable, UnknownKey, UnknownUser
 from auth.principal import Principal
 from auth.rights import Grant
 from auth.tables import MAX_NAME, api_keys, tenants, users
-from auth.tenants import ensure
+from auth.tenants import check_name, ensure
 
 _GRANTED = ("name", "owner", "scopes", "models", "may_leave", "requests_per_minute", "expires_at")
 FRESH_S = 3.0  # how long an answer of the database is believed: a revoked key is refused everywhere after so long
@@ -65,8 +65,7 @@ class KeyStore:
         by: Actor = SYSTEM,
     ) -> tuple[Key, str]:
         """Make a key: its row, and the key itself, which cannot be had again. Raises InvalidName, TenantClosed or UnknownUser."""
-        if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
-            raise InvalidName(f"A key's name has 1 to {MAX_NAME} printable characters.")
+        check_name(name, MAX_NAME, "A key")
         secret, now = new_key(), datetime.fromtimestamp(self._now(), UTC)
         row = {
             "id": str(uuid.uuid4()),
@@ -111,6 +110,15 @@ class KeyStore:
         if owner is not None:
             query = query.where(api_keys.c.owner == owner)
         return await self._all(query)
+
+    async def live(self, owner: str) -> int:
+        """How many keys of a user hold now."""
+        now = datetime.fromtimestamp(self._now(), UTC)
+        holds = api_keys.c.revoked_at.is_(None) & (api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > now))
+        query = select(func.count()).select_from(api_keys).where((api_keys.c.owner == owner) & holds)
+        with translated():
+            async with self._engine.connect() as connection:
+                return int((await connection.execute(query)).scalar_one())
 
     async def revoke(self, key_id: str, by: Actor = SYSTEM) -> Key:
         """Refuse a key for good; raises UnknownKey. Again does nothing."""

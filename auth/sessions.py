@@ -79,6 +79,13 @@ class SessionStore:
             raise InvalidGrant(_REFUSED)
         return Renewal(row["user_id"], row["id"], frozenset(row["scopes"].split()), following)
 
+    async def scopes(self, token: str) -> frozenset[str]:
+        """What a refresh token can be exchanged for now, whether or not it still can; nothing for an unknown one."""
+        with translated():
+            async with self._engine.connect() as connection:
+                row = (await connection.execute(_family(token))).mappings().first()
+        return frozenset(row["scopes"].split()) & frozenset(row["user_scopes"].split()) if row else frozenset()
+
     async def end(self, token: str, by: Actor) -> bool:
         """End the family of a refresh token, used or not; whether there was one under way."""
         with translated():
@@ -117,7 +124,7 @@ def _family(token: str) -> Select[Any]:
     """The login a token belongs to, its user's tenant, and whether either is disabled."""
     closed = (users.c.disabled | func.coalesce(tenants.c.disabled, False)).label("disabled")
     return (
-        select(sessions, users.c.tenant, closed)
+        select(sessions, users.c.tenant, users.c.scopes.label("user_scopes"), closed)
         .join(refresh_tokens, refresh_tokens.c.session_id == sessions.c.id)
         .join(users, users.c.id == sessions.c.user_id)
         .outerjoin(tenants, tenants.c.name == users.c.tenant)

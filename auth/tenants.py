@@ -69,10 +69,15 @@ class TenantStore:
                 return [Tenant(**row) for row in (await connection.execute(query)).mappings()]
 
 
+def check_name(name: str, most: int, whose: str) -> None:
+    """Raise InvalidName unless a name has 1 to `most` printable characters; `whose` begins the sentence."""
+    if not 1 <= len(name) <= most or not name.isprintable():
+        raise InvalidName(f"{whose}'s name has 1 to {most} printable characters.")
+
+
 async def ensure(connection: AsyncConnection, name: str, by: Actor, now: float) -> bool:
     """Add a tenant unless it is there; whether it was new. Raises InvalidName, or TenantClosed for a disabled one."""
-    if not 1 <= len(name) <= _LONGEST or not name.isprintable():
-        raise InvalidName(f"A tenant's name has 1 to {_LONGEST} printable characters.")
+    check_name(name, _LONGEST, "A tenant")
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     row = dialect.insert(tenants).values(name=name, disabled=False, created_at=datetime.fromtimestamp(now, UTC))
     added = (await connection.execute(row.on_conflict_do_nothing())).rowcount == 1

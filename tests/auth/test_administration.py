@@ -132,6 +132,20 @@ async def test_a_key_of_one_s_own_counts_in_its_owner_s_limit_and_in_its_own(man
         await managed.add_own_key(replace(caller, kind="key"), BY, "another", NOTHING)
 
 
+async def test_a_user_has_no_more_keys_than_anybody_needs(
+    managed: Administration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auth.administration.MOST_KEYS", 2)
+    user = await managed.add_user(CHEF, BY, "alice", PASSWORD, NOTHING)
+    caller = Principal(user.id, "acme", user.scopes)
+    first, _ = await managed.add_own_key(caller, BY, "1", NOTHING)
+    await managed.add_own_key(caller, BY, "2", NOTHING)
+    with pytest.raises(Forbidden, match="revoke one"):
+        await managed.add_own_key(caller, BY, "3", NOTHING)
+    await managed.revoke_key(caller, BY, first.id)
+    await managed.add_own_key(caller, BY, "3", NOTHING)
+
+
 async def test_keys_are_one_s_own_or_of_one_s_tenant(managed: Administration) -> None:
     alice = await managed.add_user(CHEF, BY, "alice", PASSWORD, NOTHING)
     bob = Principal("bob", "acme", scopes_of("member", "acme"))

@@ -117,6 +117,9 @@ async def test_scopes_can_be_narrowed_for_one_token_and_never_widened(server: Se
     assert narrow["scope"] == "chat"
     status, body = await refresh(server, narrow["refresh_token"], scope="chat admin")
     assert (status, body["error"]) == (400, "invalid_scope")
+    assert (await refresh(server, narrow["refresh_token"]))[1]["scope"] == "chat models"
+    status, body = await refresh(server, "psr_unknown", scope="chat")
+    assert (status, body["error"]) == (400, "invalid_grant")
 
 
 async def test_rights_taken_away_are_gone_from_the_next_token_and_void_the_present_one(server: Server) -> None:

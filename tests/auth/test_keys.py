@@ -121,7 +121,7 @@ async def test_a_key_says_who_its_holder_is(store: Breakable, checked: ApiKeys) 
         scopes=frozenset({"chat", "models"}),
         kind="key",
         may_leave=True,
-        requests_per_minute=9,
+        key_requests_per_minute=9,
         models=frozenset({"falcon"}),
         key=key.id,
     )
