@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gateway.commands.typing import Subparsers
 
 _EXAMPLE = """examples:
-  PASSERELLE_TOKEN=$(...) passerelle chat --model gemma-3-270m "Comment suivre mon avis ?"
+  PASSERELLE_TOKEN=psl_... passerelle chat --model gemma-3-270m "Comment suivre mon avis ?"
   passerelle chat --model gemma-3-270m --user alice        (asks for the password, then goes on until Ctrl-D)
 """
 
@@ -25,7 +25,7 @@ def add_command(commands: Subparsers) -> None:
     command = commands.add_parser(
         "chat",
         help="chat with a model in the terminal",
-        description="Asks through the official OpenAI SDK. The token comes from $PASSERELLE_TOKEN, or from logging in.",
+        description="Asks through the official OpenAI SDK. The API key or token comes from $PASSERELLE_TOKEN, or from logging in.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -40,14 +40,16 @@ def run(args: argparse.Namespace) -> int:
     """Ask, print as it comes, keep the conversation."""
     import openai
 
-    from gateway.commands.login import token
+    from gateway.commands.login import Login
     from gateway.settings import BadSettings
 
     url = args.base_url.rstrip("/").removesuffix("/v1")
-    key = token(url, args.user) if args.user else os.environ.get("PASSERELLE_TOKEN")
+    login = Login(url, args.user) if args.user else None
+    key = login.token if login else os.environ.get("PASSERELLE_TOKEN")
     if not key:
         raise BadSettings("PASSERELLE_TOKEN is not set: set it, or log in with --user NAME.")
-    client = openai.OpenAI(base_url=f"{url}/v1", api_key=key)
+    # The SDK asks for the key at each request: a login of minutes goes on for as long as the chat.
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key=login.current if login else key)
     conversation: list[ChatCompletionMessageParam] = []
     try:
         model = args.model or client.models.list().data[0].id

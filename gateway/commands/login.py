@@ -4,31 +4,60 @@ from __future__ import annotations
 
 import getpass
 import json
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from typing import Any
 
 from gateway.settings import BadSettings
 
 _SECONDS = 15
+_RENEWED = 0.8  # of a token's life has passed when it is renewed
 
 
 def token(base_url: str, user: str, password: str | None = None) -> str:
-    """An access token by the password grant; asks for the password on the terminal unless it is given.
+    """An access token by the password grant; see `Login`."""
+    return Login(base_url, user, password).token
 
-    Raises BadSettings with one sentence when the gateway refuses or is not there.
-    """
-    form = {
-        "grant_type": "password",
-        "username": user,
-        "password": password or getpass.getpass(f"Password of {user}: "),
-    }
-    url = f"{base_url}/auth/token"
+
+class Login:
+    """A user who has logged in, and goes on by refresh tokens."""
+
+    def __init__(self, base_url: str, user: str, password: str | None = None) -> None:
+        """Asks for the password on the terminal unless it is given.
+
+        Raises BadSettings with one sentence when the gateway refuses or is not there.
+        """
+        self._url = f"{base_url}/auth/token"
+        self._take(
+            {
+                "grant_type": "password",
+                "username": user,
+                "password": password or getpass.getpass(f"Password of {user}: "),
+            }
+        )
+
+    def current(self) -> str:
+        """An access token that holds for a while yet; raises BadSettings."""
+        if time.monotonic() >= self._renew_at:
+            self._take({"grant_type": "refresh_token", "refresh_token": self._refresh})
+        return self.token
+
+    def _take(self, form: dict[str, str]) -> None:
+        granted = _granted(self._url, form)
+        self.token, self._refresh = str(granted["access_token"]), str(granted["refresh_token"])
+        self._renew_at = time.monotonic() + float(granted["expires_in"]) * _RENEWED
+
+
+def _granted(url: str, form: dict[str, str]) -> dict[str, Any]:
     if not url.startswith(("http://", "https://")):
-        raise BadSettings(f"--base-url holds {base_url!r}, but must begin with http:// or https://.")
+        raise BadSettings(
+            f"--base-url holds {url.removesuffix('/auth/token')!r}, but must begin with http:// or https://."
+        )
     try:
         with urllib.request.urlopen(url, urllib.parse.urlencode(form).encode(), timeout=_SECONDS) as answer:  # noqa: S310
-            return str(json.load(answer)["access_token"])
+            return dict(json.load(answer))
     except urllib.error.HTTPError as error:
         with error:
             raise BadSettings(f"{url} refuses the login: {_reason(error)}") from None

@@ -17,9 +17,10 @@ from auth.keys import FRESH_S
 from auth.passwords import CHEAPEST, Passwords
 from auth.principal import scopes_of
 from auth.rights import Grant
-from auth.signing import keys_from_folder
+from auth.signing import keys_from_folder, keys_from_text, new_pem
 from auth.store import UserStore
 from auth.tokens import Tokens
+from gateway.commands.login import Login
 from gateway.identities import administrators, sealer
 from tests.auth.forge import AUDIENCE, ISSUER, NOW, forge, good_claims, good_header
 from tests.auth.provider import EC, HOME, RSA, Provider, Signer
@@ -40,6 +41,10 @@ def status_of(home: House, token: bytes) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
 
 
 async def get(home: House, token: str, path: str = "/v1/models") -> tuple[int, Any]:
@@ -193,3 +198,25 @@ async def login(home: House, address: str, password: str) -> tuple[int, Any]:
         session.post(f"{home.url}/auth/token", data=form) as answer,
     ):
         return answer.status, answer.headers
+
+
+async def test_the_signing_key_and_the_secret_of_api_keys_can_come_from_the_configuration(tmp_path: Path) -> None:
+    pem = new_pem()
+    auth = {"signing_key": pem, "api_key_secret": "a secret of thirty-two bytes or more"}
+    async with house(tmp_path, auth=auth) as home:
+        managed = administrators(home.settings, home.engine, sealer(home.settings), Passwords(CHEAPEST))
+        _, key = await managed.key_store.add("k", Grant(frozenset({"models"})), tenant="acme")
+        token = Tokens(keys_from_text(pem), "passerelle", "passerelle").issue("alice", {"models"}, "acme")
+        assert [(await get(home, credential))[0] for credential in (key, token)] == [200, 200]
+    assert not [name for name in names(tmp_path) if "key" in name]
+
+
+async def test_a_login_of_a_command_goes_on_beyond_the_life_of_its_token(tmp_path: Path) -> None:
+    async with house(tmp_path, auth={"token_seconds": 1}) as home:
+        hashed = await Passwords(CHEAPEST).hash("une phrase de passe")
+        await UserStore(home.engine).add("alice", hashed, tenant="acme", scopes={"models"})
+        begun = await asyncio.to_thread(Login, home.url, "alice", "une phrase de passe")
+        assert (await get(home, await asyncio.to_thread(begun.current)))[0] == 200
+        await asyncio.sleep(1.1)
+        assert (await get(home, begun.token))[0] == 401
+        assert (await get(home, await asyncio.to_thread(begun.current)))[0] == 200

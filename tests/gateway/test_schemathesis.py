@@ -53,8 +53,7 @@ async def checked(url: str, folder: Path, *options: str) -> Found:
         *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),
         *("--generation-deterministic", "--max-examples", "20", "--no-shrink", "--continue-on-failure"),
         *("--report", "ndjson", "--report-ndjson-path", str(report)),
-        # On a kept connection every answer would wait 40 ms for its head to be acknowledged.
-        *("--header", "Connection: close", *options),
+        *options,
         cwd=folder,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
