@@ -25,7 +25,7 @@ def add_command(commands: Subparsers) -> None:
     command = commands.add_parser(
         "chat",
         help="chat with a model in the terminal",
-        description="Asks through the official OpenAI SDK. The API key or token comes from $PASSERELLE_TOKEN, or from logging in.",
+        description="Asks through the official OpenAI SDK. API key or token: $PASSERELLE_TOKEN, or by logging in.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
