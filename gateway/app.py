@@ -60,11 +60,8 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     """
     settings.require_models()
     engine = database.engine(settings.state.database())
-    known, metrics, catalogue = (
-        identities(settings, engine),
-        Metrics(frozenset(settings.models)),
-        Catalogue(settings),
-    )
+    known = identities(settings, engine)
+    metrics, catalogue = Metrics(frozenset(settings.models)), Catalogue(settings)
     journal = Journal(journal_folder(settings.state.directory))
     redis_url = settings.state.redis_url.get_secret_value() if settings.state.redis_url else None
     limits, redis = limiter(redis_url, workers=settings.server.workers)
@@ -115,9 +112,8 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], AbstractAsyncContextManager[N
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await parts.identities.users.create_schema()
         await parts.ledger.create_schema()
-        await upkeep.once(
-            parts.identities.upkeep
-        )  # before the first request: what is revoked must not come in meanwhile
+        # Before the first request: what is revoked must not come in meanwhile.
+        await upkeep.once(parts.identities.upkeep)
         async with parts.upstream, parts.watching:
             tasks = [asyncio.create_task(parts.ledger.run()), asyncio.create_task(upkeep.run(parts.identities.upkeep))]
             if parts.reload is not None:
