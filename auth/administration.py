@@ -107,6 +107,8 @@ class Administration:
         if "role" in changes and "scopes" not in changes:
             changes["scopes"] = scopes_of(changes["role"], user.tenant)
         self._may_give(caller, changes)
+        if user_id == caller.subject and (changes.get("disabled") or ADMIN not in changes.get("scopes", {ADMIN})):
+            raise Forbidden("You may not take administration from yourself: have somebody else do it.")
         if (password := changes.pop("password", None)) is not None:
             changes["password_hash"] = await self._hash(password, user.username)
         return await self.user_store.change(user_id, by, **changes)
@@ -133,9 +135,13 @@ class Administration:
         """Make a key for a user of the tenant (`owner`, an id) or for the tenant itself; without scopes a service's."""
         caller.require(ADMIN)
         tenant = reached(caller, tenant)
-        if owner is not None and (await self.user(caller, owner)).tenant != tenant:
-            raise UnknownUser("There is no user of that id in this tenant.")
-        return await self._new_key(caller, by, name, rights, tenant, owner)
+        bound = None
+        if owner is not None:
+            user = await self.user(caller, owner)
+            if user.tenant != tenant:
+                raise UnknownUser("There is no user of that id in this tenant.")
+            bound = user.scopes
+        return await self._new_key(caller, by, name, rights, tenant, owner, bound)
 
     async def add_own_key(self, caller: Principal, by: Actor, name: str, rights: Grant) -> tuple[Key, str]:
         """Make a key for the caller, who may have `MOST_KEYS` that hold."""
@@ -197,9 +203,21 @@ class Administration:
         return await entries(self.engine, seen(caller, tenant), before, limit)
 
     async def _new_key(
-        self, caller: Principal, by: Actor, name: str, rights: Grant, tenant: str, owner: str | None
+        self,
+        caller: Principal,
+        by: Actor,
+        name: str,
+        rights: Grant,
+        tenant: str,
+        owner: str | None,
+        bound: frozenset[str] | None = None,
     ) -> tuple[Key, str]:
-        scopes = (scopes_of("service", tenant) & caller.scopes) if rights.scopes is None else rights.scopes
+        held = caller.scopes if bound is None else bound & caller.scopes
+        scopes = (scopes_of("service", tenant) & held) if rights.scopes is None else rights.scopes
+        if not scopes:
+            raise Forbidden("The key would have no scope: it could do nothing.")
+        if bound is not None and (lacking := sorted(scopes - bound)):
+            raise Forbidden(f"Its owner does not have the scope {lacking[0]!r}.")
         rights = replace(rights, scopes=scopes, models=caller.models if rights.models is None else rights.models)
         may_give(caller, scopes, rights, self.requests_per_minute)
         return await self.key_store.add(name, rights, tenant=tenant, owner=owner, by=by)

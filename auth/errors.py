@@ -4,8 +4,9 @@ Two shapes of answer leave a server for these errors, and each error knows which
 
 - Most are rendered by the application as its usual error object, from `status`, `type`, `code`, `headers` and the
   message. `type` and `code` are the words OpenAI's API uses, so that its SDK raises the exception its users expect.
-- `OAuthError` and below are answered by `/auth/token` itself in the form of RFC 6749 §5.2, because whoever asks there
-  is an OAuth client library: `{"error": "invalid_grant", "error_description": …}` with `Cache-Control: no-store`.
+- Whatever `/auth/token` and `/auth/revoke` raise, `OAuthError` and below first of all, they answer themselves in the form
+  of RFC 6749 §5.2, because whoever asks there is an OAuth client library: `{"error": "invalid_grant",
+  "error_description": …}` with `Cache-Control: no-store`.
 
 Messages are shown to the caller: they never repeat a token, a password, or which check failed.
 """

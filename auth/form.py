@@ -37,5 +37,5 @@ def narrowed(asked: str | None, granted: frozenset[str]) -> frozenset[str]:
     if asked is None:
         return granted
     if _SCOPE.fullmatch(asked) is None or not granted.issuperset(asked.split(" ")):
-        raise InvalidScope("The scope is malformed or more than this user has.")
+        raise InvalidScope("The scope is malformed or more than you may have.")
     return frozenset(asked.split(" "))

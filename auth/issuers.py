@@ -131,6 +131,12 @@ class OutsideTokens:
         """How many verified tokens are kept at the moment."""
         return len(self._verified)
 
+    def tenants(self) -> set[str]:
+        """Every tenant that a token may be of."""
+        return {
+            name for one, _ in self._issuers.values() for name in (one.tenants if one.tenant is None else {one.tenant})
+        }
+
     async def close(self) -> None:
         """Cancel what is being fetched in the background."""
         await asyncio.gather(*(keys.close() for _, keys in self._issuers.values()))

@@ -73,10 +73,8 @@ REVOKE: Final = _form(
     token_type_hint=_TEXT,
 )
 _LATER: Final[dict[int | str, dict[str, Any]]] = {
-    429: _answer(
-        "Too many requests from this address, or too many tries at one account.", _APPLICATIONS, "Retry-After"
-    ),
-    503: _answer("The database does not answer.", _APPLICATIONS, "Retry-After"),
+    429: _answer("Too many requests from this address, or too many tries at one account.", _REFUSAL, "Retry-After"),
+    503: _answer("The database does not answer.", _REFUSAL, "Retry-After"),
 }
 
 TOKEN_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {

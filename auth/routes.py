@@ -10,13 +10,14 @@ from slowapi.errors import RateLimitExceeded
 from starlette.requests import ClientDisconnect
 
 from auth import form, metadata, throttle
-from auth.errors import InvalidRequest, OAuthError, TooManyLogins
+from auth.errors import AuthError, InvalidRequest, OAuthError, StoreUnavailable, TooManyLogins
 from auth.grants import CLIENT, REFRESH, Grants, anonymous
 from auth.revoker import Revoker
 from auth.signing import PUBLISHED_S, KeySet
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
+LATER = "temporarily_unavailable"  # RFC 6749 §4.1.2.1 has the word; §5.2 has none for a server that cannot answer now
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 §5.1
 
 
@@ -44,7 +45,7 @@ def router(
 ) -> APIRouter:
     """Make the routes. `public_url` is where callers reach them; without it the address of each request is taken for it.
 
-    OAuthError is answered here; TooManyLogins and StoreUnavailable are left to the application.
+    Every error they raise is answered here, in the form of RFC 6749 §5.2.
     """
     routes = APIRouter()
     routes.include_router(_tokens(grants, revoker, rates, request_id))
@@ -85,7 +86,7 @@ def _tokens(grants: Grants, revoker: Revoker, rates: Rates, request_id: Callable
     @routes.post("/auth/token", openapi_extra=metadata.TOKEN, responses=metadata.TOKEN_ANSWERS, summary="Get a token")
     async def token(request: Request) -> Response:
         request.state.form = await _form(request)
-        return await (others if _grant(request) in (REFRESH, CLIENT) else passwords)(request)
+        return await _answered(request, others if _grant(request) in (REFRESH, CLIENT) else passwords)
 
     @routes.post(
         "/auth/revoke",
@@ -96,7 +97,7 @@ def _tokens(grants: Grants, revoker: Revoker, rates: Rates, request_id: Callable
     )
     async def revoke(request: Request) -> Response:
         request.state.form = await _form(request)
-        return await revoking(request)
+        return await _answered(request, revoking)
 
     return routes
 
@@ -160,8 +161,20 @@ def _grant(request: Request) -> str | None:
     return None if isinstance(read, InvalidRequest) else read.get("grant_type")
 
 
+async def _answered(request: Request, endpoint: Endpoint) -> Response:
+    """What there is to say later is said in the words of OAuth too: its libraries read no other object."""
+    try:
+        return await endpoint(request)
+    except (TooManyLogins, StoreUnavailable) as error:
+        return _refusal(LATER, error)
+
+
 def _refused(error: OAuthError) -> Response:
-    body = {"error": error.error, "error_description": str(error)}
+    return _refusal(error.error, error)
+
+
+def _refusal(word: str, error: AuthError) -> Response:
+    body = {"error": word, "error_description": str(error)}
     return JSONResponse(body, error.status, headers={**NO_STORE, **error.headers})
 
 

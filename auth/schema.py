@@ -56,6 +56,14 @@ async def prepare(engine: AsyncEngine, lineage: Lineage = AUTH) -> None:
     await _locked(engine, lambda connection: _prepare(connection, lineage))
 
 
+async def ready(engine: AsyncEngine, lineage: Lineage = AUTH) -> None:
+    """Make the tables of a new database; raises BadConfiguration for one that is at another revision than the newest.
+
+    For commands that only look, or change a row: they should not take the way back from an operator.
+    """
+    await _locked(engine, lambda connection: _ready(connection, lineage))
+
+
 async def revision(engine: AsyncEngine, lineage: Lineage = AUTH) -> str | None:
     """The revision that the database is at; None when it has no tables of the lineage, or those from before revisions."""
     return await _locked(engine, lambda connection: _current(connection, lineage))
@@ -93,6 +101,17 @@ def _prepare(connection: Connection, lineage: Lineage) -> None:
         _stamp(connection, lineage)
     else:
         _alembic(connection, lineage, "upgrade", "head")
+
+
+def _ready(connection: Connection, lineage: Lineage) -> None:
+    current = _current(connection, lineage)
+    if current is None and not set(inspect(connection).get_table_names()) & set(lineage.metadata.tables):
+        _prepare(connection, lineage)
+    elif current != lineage.head:
+        raise BadConfiguration(
+            f"The {lineage.name} tables are at revision {current or 'none'}, and this Passerelle wants {lineage.head}: start its "
+            "gateway, or run `passerelle database upgrade`."
+        )
 
 
 def _current(connection: Connection, lineage: Lineage) -> str | None:

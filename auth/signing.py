@@ -30,7 +30,7 @@ _PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?-----END [A-Z ]*PRIVATE
 class SigningKey:
     """One P-256 key pair; `kid` is the RFC 7638 thumbprint of its public half, so it needs no bookkeeping.
 
-    `since`: when it was published, in seconds since 1970; 0 when that is not known.
+    `since`: when it was published, in seconds since 1970; 0 when that is not known. `number`: that of its file, if it has one.
     """
 
     kid: str
@@ -38,6 +38,7 @@ class SigningKey:
     public: Key
     public_jwk: dict[str, str]
     since: float = 0
+    number: str = ""
 
 
 class KeySet:
@@ -128,12 +129,12 @@ class KeyFolder:
         self.refresh()
         return gone
 
-    def remove(self, kid: str) -> None:
-        """Remove a key that is not safe any more: every token it signed is void. Raises BadConfiguration."""
+    def remove(self, name: str) -> None:
+        """Remove a key that is not safe any more, by its id or number: every token it signed is void. Raises BadConfiguration."""
         files = _key_files(self._folder)
-        found = [path for path in files if kid in {key.kid for key in self._from(path)}]
+        found = [path for path in files if name == path.stem or name in {key.kid for key in self._from(path)}]
         if not found:
-            raise BadConfiguration(f"There is no signing key {kid!r} in {self._folder}.")
+            raise BadConfiguration(f"There is no signing key {name!r} in {self._folder}.")
         if len(files) == len(found):
             raise BadConfiguration("This is the only signing key: rotate first.")
         for path in found:
@@ -154,7 +155,7 @@ class KeyFolder:
             text, since = _read_private(path), path.stat().st_mtime
         except (OSError, UnicodeDecodeError) as error:
             raise BadConfiguration(f"The signing keys in {self._folder} cannot be read: {error}.") from error
-        return [replace(key, since=since) for key in _parse(text, str(path))]
+        return [replace(key, since=since, number=path.stem) for key in _parse(text, str(path))]
 
 
 def keys_from_text(text: str) -> KeySet:

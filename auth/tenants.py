@@ -2,7 +2,7 @@
 
 import builtins
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -44,6 +44,13 @@ class TenantStore:
                     raise NameTaken(f"There is already a tenant named {name!r}.")
         return (await self._of(name))[0]
 
+    async def known(self, names: Iterable[str]) -> None:
+        """Add those of the configuration that are not there, closed ones left as they are; raises InvalidName."""
+        with translated():
+            async with self._engine.begin() as connection:
+                for name in sorted(names):
+                    await ensure(connection, name, SYSTEM, self._now(), closed=True)
+
     async def list(self, only: str | None = None) -> builtins.list[Tenant]:
         """All tenants, or only the one named, by name."""
         return await self._of(only)
@@ -75,14 +82,17 @@ def check_name(name: str, most: int, whose: str) -> None:
         raise InvalidName(f"{whose}'s name has 1 to {most} printable characters.")
 
 
-async def ensure(connection: AsyncConnection, name: str, by: Actor, now: float) -> bool:
-    """Add a tenant unless it is there; whether it was new. Raises InvalidName, or TenantClosed for a disabled one."""
+async def ensure(connection: AsyncConnection, name: str, by: Actor, now: float, *, closed: bool = False) -> bool:
+    """Add a tenant unless it is there; whether it was new.
+
+    Raises InvalidName, or TenantClosed for a disabled one unless it may be `closed`.
+    """
     check_name(name, _LONGEST, "A tenant")
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     row = dialect.insert(tenants).values(name=name, disabled=False, created_at=datetime.fromtimestamp(now, UTC))
     added = (await connection.execute(row.on_conflict_do_nothing())).rowcount == 1
     if added:
         await record(connection, by, now, "tenant.added", name, f"tenant:{name}")
-    elif (await connection.execute(select(tenants.c.disabled).where(tenants.c.name == name))).scalar():
+    elif not closed and (await connection.execute(select(tenants.c.disabled).where(tenants.c.name == name))).scalar():
         raise TenantClosed(f"The tenant {name!r} is disabled: enable it first.")
     return added

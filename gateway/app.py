@@ -110,7 +110,7 @@ def _show(metrics: Metrics, catalogue: Catalogue) -> None:
 def _lifespan(parts: Parts) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await parts.identities.users.create_schema()
+        await parts.identities.begin(parts.engine)
         await parts.ledger.create_schema()
         # Before the first request: what is revoked must not come in meanwhile.
         await upkeep.once(parts.identities.upkeep)
@@ -152,7 +152,9 @@ def _known(error: Exception, http: Request) -> Renderable:
     if isinstance(error, GatewayError | AuthError):
         return error
     if isinstance(error, RequestValidationError):
-        return InvalidRequest("The request is not valid.")
+        first = error.errors()[0]
+        name = str(first["loc"][-1])
+        return InvalidRequest(f"{name} is not valid: {first['msg'][0].lower()}{first['msg'][1:]}.", param=name)
     if isinstance(error, HTTPException) and error.status_code == 404:
         return NotFound(f"There is nothing at {http.url.path[:200]}.")
     if isinstance(error, HTTPException) and error.status_code == 405:

@@ -154,7 +154,10 @@ def render(error: Renderable) -> tuple[int, dict[str, str], bytes]:
     """An error as an HTTP answer: status, headers, JSON body."""
     # RFC 6585, section 4, and RFC 9110, section 15.6.4: whoever is told to come back is told when.
     passing = {"retry-after": "1"} if error.status in (429, 503) else {}
-    return error.status, {"content-type": "application/json", **passing, **error.headers}, orjson.dumps(body(error))
+    own = {
+        name.lower(): value for name, value in error.headers.items()
+    }  # or a name in two spellings would be sent twice
+    return error.status, {"content-type": "application/json", **passing, **own}, orjson.dumps(body(error))
 
 
 def event(error: Renderable) -> bytes:

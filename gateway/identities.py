@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from auth import routes, throttle
+from auth import routes, schema, throttle
 from auth.administration import Administration
 from auth.clients import ClientStore
 from auth.credentials import Sealer, sealer_from_file
+from auth.errors import BadConfiguration
 from auth.grants import Grants
 from auth.issuers import OutsideTokens
 from auth.keys import ApiKeys, KeyStore
@@ -37,10 +38,16 @@ class Identities:
     """What the application needs of it all: the check of a request, the routes, and what is done every few seconds."""
 
     access: Access
-    users: UserStore
+    tenants: TenantStore
     upkeep: Upkeep
     outside: OutsideTokens | None
     routers: tuple[APIRouter, ...]
+
+    async def begin(self, engine: AsyncEngine) -> None:
+        """Bring the tables to their newest revision, and let operators see, and close, the tenants of outside issuers."""
+        await schema.prepare(engine)
+        if self.outside is not None:
+            await self.tenants.known(self.outside.tenants())
 
 
 def sealer(settings: Settings) -> Sealer:
@@ -54,7 +61,12 @@ def signing_keys(settings: Settings) -> KeyFolder | None:
     """The folder of signing keys, or None when they come from a setting; raises BadConfiguration."""
     if settings.auth.signing_key is not None:
         return None
-    return KeyFolder(settings.auth.signing_keys or settings.state.directory / "signing-keys")
+    given = settings.auth.signing_keys
+    if given is not None and not given.is_dir():  # a volume that is not mounted must not become a folder with a new key
+        raise BadConfiguration(
+            f"auth.signing_keys holds {str(given)!r}, which is no folder: make it, or mount it, first."
+        )
+    return KeyFolder(given or settings.state.directory / "signing-keys")
 
 
 def administrators(settings: Settings, engine: AsyncEngine, sealed: Sealer, passwords: Passwords) -> Administration:
@@ -97,7 +109,7 @@ def identities(settings: Settings, engine: AsyncEngine) -> Identities:
     )
     return Identities(
         access,
-        managed.user_store,
+        managed.tenant_store,
         Upkeep(folder, revocations, api_keys, sessions),
         outside,
         (tokens_routes, administration.router(managed, access)),

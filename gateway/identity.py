@@ -29,6 +29,16 @@ def _safe_url(url: str) -> str:
     raise ValueError("must be an https:// address (http:// only on this machine)")
 
 
+def _check_keys(text: str) -> None:
+    from auth.errors import BadConfiguration
+    from auth.signing import keys_from_text  # brings cryptography
+
+    try:
+        keys_from_text(text)
+    except BadConfiguration:
+        raise ValueError("has a signing_key that holds no P-256 private key (PEM or JWK)") from None
+
+
 def _not_ours(name: str) -> str:
     if name in ("user", "client", "key"):
         raise ValueError("must not be user, client or key")
@@ -72,6 +82,8 @@ class OutsideIssuer(Part):
     def _one_tenant(self) -> Self:
         if (self.tenant is None) == (self.tenant_claim is None):
             raise ValueError("needs either tenant or tenant_claim, and not both")
+        if self.tenant is not None and self.tenants:
+            raise ValueError("has both tenant and tenants: the list belongs to a tenant_claim")
         if self.tenant_claim is not None and not self.tenants:
             raise ValueError("has a tenant_claim, but tenants, the names it may give, is empty")
         if not self.scopes and not self.default_scopes:
@@ -93,13 +105,15 @@ class Auth(Part):
     key_stale_seconds: Annotated[int, Field(ge=0, le=86_400)] = 300
     signing_keys: Path | None = None
     signing_key: SecretStr | None = None
-    api_key_secret: SecretStr | None = None
+    api_key_secret: Annotated[SecretStr, Field(min_length=32)] | None = None
     issuers: dict[_IssuerName, OutsideIssuer] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _told_apart(self) -> Self:
         if self.signing_key is not None and self.signing_keys is not None:
             raise ValueError("has both signing_key and signing_keys, but the keys are in one place")
+        if self.signing_key is not None:
+            _check_keys(self.signing_key.get_secret_value())
         known = [self.issuer, *(entry.issuer for entry in self.issuers.values())]
         twice = {issuer for issuer in known if known.count(issuer) > 1}
         if twice:

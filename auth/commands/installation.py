@@ -62,13 +62,13 @@ async def _open(action: Action, installation: Installation, args: argparse.Names
     from auth.keys import KeyStore
     from auth.passwords import Passwords
     from auth.principal import HOUSE
-    from auth.schema import prepare
+    from auth.schema import ready
     from auth.store import UserStore
     from auth.tenants import TenantStore
 
     opened, sealer = engine(installation.database_url), installation.sealer()
     try:
-        await prepare(opened)
+        await ready(opened)
         administration = Administration(
             opened,
             UserStore(opened),

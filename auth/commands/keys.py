@@ -16,6 +16,7 @@ _EXAMPLE = """example:
   passerelle keys revoke 2f0c…
 """
 _PAGE = 1000
+_LONGEST = 36_500  # days
 
 
 def add_command(subparsers: "Subparsers", where: Where) -> None:
@@ -28,7 +29,7 @@ def add_command(subparsers: "Subparsers", where: Where) -> None:
     owner.add_argument("--tenant", default="default", help="whose key it is, of no user (default: %(default)s)")
     add_rights(add, "chat, models, usage")
     add.add_argument("--model", action="append", metavar="NAME", help="repeatable; default: every model")
-    add.add_argument("--expires-in", type=positive, metavar="DAYS", help="default: never")
+    add.add_argument("--expires-in", type=_days, metavar="DAYS", help="default: never")
     listing = actions.add(
         "list", _list, "list the keys: id, how it begins, name, tenant, owner, scopes, state, last use"
     )
@@ -38,6 +39,13 @@ def add_command(subparsers: "Subparsers", where: Where) -> None:
     )
     text = "does a text have the form of a key? reads it from standard input and asks nobody"
     actions.add_offline("check", _check, text)
+
+
+def _days(text: str) -> int:
+    days = positive(text)
+    if days > _LONGEST:
+        raise argparse.ArgumentTypeError(f"must be at most {_LONGEST}")
+    return days
 
 
 async def _add(work: Work) -> None:

@@ -22,7 +22,7 @@ _EXAMPLE = """example:
 def add_command(subparsers: "Subparsers", where: Where) -> None:
     """Register `signing-keys`."""
     actions = Actions(subparsers, where, "signing-keys", "the keys that sign access tokens", _EXAMPLE)
-    actions.add("list", _list, "list the keys, oldest first: id, since when, what it does")
+    actions.add("list", _list, "list the keys, oldest first: number, id, since when, what it does")
     rotate = actions.add(
         "rotate",
         _rotate,
@@ -32,16 +32,16 @@ def add_command(subparsers: "Subparsers", where: Where) -> None:
     rotate.add_argument(
         "--now", action="store_true", help="sign by it at once: other workers refuse such tokens for up to 3 seconds"
     )
-    actions.add(
-        "remove", _remove, "remove a key that is not safe any more: its tokens are void in seconds"
-    ).add_argument("id", metavar="ID", help="the key's id, as `list` shows it")
+    remove = actions.add("remove", _remove, "remove a key that is not safe any more: its tokens are void in seconds")
+    # By number, since an id may begin like an option.
+    remove.add_argument("number", metavar="NUMBER", help="the key's number, as `list` shows it")
 
 
 async def _list(work: Work) -> None:
     keys, now = _folder(work).keys, time.time()
     for key in keys.all():
         does = "signs" if key is keys.signer(now) else "verifies" if key is not keys.newest else "published, signs soon"
-        print(key.kid, f"{datetime.fromtimestamp(key.since, UTC):%Y-%m-%dT%H:%M:%SZ}", does, sep="\t")
+        print(key.number, key.kid, f"{datetime.fromtimestamp(key.since, UTC):%Y-%m-%dT%H:%M:%SZ}", does, sep="\t")
 
 
 async def _rotate(work: Work) -> None:
@@ -58,9 +58,11 @@ async def _rotate(work: Work) -> None:
 
 
 async def _remove(work: Work) -> None:
-    _folder(work).remove(work.args.id)
-    await _record(work, "signing_key.removed", work.args.id)
-    print(f"Removed {work.args.id}: within seconds no token signed by it is accepted.", file=sys.stderr)
+    folder, number = _folder(work), work.args.number
+    kid = next((key.kid for key in folder.keys.all() if key.number == number), number)
+    folder.remove(number)
+    await _record(work, "signing_key.removed", kid)
+    print(f"Removed {kid}: within seconds no token signed by it is accepted.", file=sys.stderr)
 
 
 def _folder(work: Work) -> "KeyFolder":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _EXAMPLE = """example:
   passerelle database status --config passerelle.toml
-  passerelle database downgrade auth 0001
+  passerelle database downgrade auth 0001 --yes
 """
 
 
@@ -46,6 +46,7 @@ def add_command(commands: Subparsers) -> None:
     back = add("downgrade", _downgrade, "lead one lineage back; what only later revisions hold is lost")
     back.add_argument("lineage", choices=("auth", "ledger"), help="which tables")
     back.add_argument("revision", metavar="REVISION", help="as `status` shows it; `base` removes the tables")
+    back.add_argument("--yes", action="store_true", help="the gateways are stopped, and what is lost may be lost")
 
 
 def _status(args: argparse.Namespace) -> int:
@@ -69,6 +70,13 @@ def _upgrade(args: argparse.Namespace) -> int:
 
 def _downgrade(args: argparse.Namespace) -> int:
     from auth import schema
+    from auth.errors import BadConfiguration
+
+    if not args.yes:
+        raise BadConfiguration(
+            f"Going back to {args.revision} loses what only later revisions of the {args.lineage} tables hold "
+            "(docs/authentication.md): stop the gateways, make a backup, and say --yes."
+        )
 
     async def lead(engine: AsyncEngine, lineage: Lineage) -> None:
         if lineage.name == args.lineage:

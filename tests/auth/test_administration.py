@@ -132,6 +132,26 @@ async def test_a_key_of_one_s_own_counts_in_its_owner_s_limit_and_in_its_own(man
         await managed.add_own_key(replace(caller, kind="key"), BY, "another", NOTHING)
 
 
+async def test_a_key_can_do_something_and_nothing_that_its_owner_cannot(managed: Administration) -> None:
+    alice = await managed.add_user(CHEF, BY, "alice", PASSWORD, Grant(frozenset({"chat"})))
+    key, _ = await managed.add_key(CHEF, BY, "k", NOTHING, owner=alice.id)
+    assert key.scopes == frozenset({"chat"})
+    with pytest.raises(Forbidden, match="owner does not have"):
+        await managed.add_key(CHEF, BY, "k", Grant(frozenset({"admin"})), owner=alice.id)
+    with pytest.raises(Forbidden, match="no scope"):
+        await managed.add_key(Principal("x", "acme", frozenset({"operate", "admin"})), BY, "k", NOTHING)
+
+
+async def test_nobody_takes_administration_from_themselves(managed: Administration) -> None:
+    chef = await managed.add_user(ROOT, BY, "chef", PASSWORD, NOTHING, tenant="acme", role="admin")
+    caller = Principal(chef.id, "acme", chef.scopes)
+    for changes in ({"disabled": True}, {"role": "member"}, {"scopes": frozenset({"chat"})}):
+        with pytest.raises(Forbidden, match="yourself"):
+            await managed.change_user(caller, BY, chef.id, **changes)
+    await managed.change_user(caller, BY, chef.id, password="sept chevaux bleus")
+    assert (await managed.change_user(ROOT, BY, chef.id, role="member")).role == "member"
+
+
 async def test_a_user_has_no_more_keys_than_anybody_needs(
     managed: Administration, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -140,6 +140,26 @@ async def test_the_way_back_keeps_users_and_gives_nobody_more_than_they_had(open
     assert [user.username for user in await store.list()] == ["chef", "root"]
 
 
+async def test_who_was_shut_out_with_a_tenant_stays_out_on_the_way_back(opened: AsyncEngine) -> None:
+    await schema.prepare(opened)
+    store = UserStore(opened)
+    await store.add("alice", "hash", tenant="acme")
+    await store.add("bob", "hash", tenant="umbrella")
+    await TenantStore(opened).change("acme", disabled=True)
+    await schema.downgrade(opened, AUTH, "0001")
+    await schema.prepare(opened)
+    assert {user.username: user.disabled for user in await store.list()} == {"alice": True, "bob": False}
+
+
+async def test_commands_make_the_tables_of_a_new_database_and_lead_no_old_one_anywhere(opened: AsyncEngine) -> None:
+    await schema.ready(opened)
+    await schema.ready(opened)
+    await schema.downgrade(opened, AUTH, "0001")
+    with pytest.raises(BadConfiguration, match=r"at revision 0001, and this Passerelle wants 0002: start .* upgrade`"):
+        await schema.ready(opened)
+    assert await schema.revision(opened) == "0001"
+
+
 async def test_a_ledger_of_before_is_taken_over_with_its_rows(opened: AsyncEngine) -> None:
     await schema.upgrade(opened, LINEAGE)
     row = {"id": "e", "at": SAME["created_at"], "text": "x", "number": 1}

@@ -144,11 +144,11 @@ def test_signing_keys_rotate_and_one_that_is_not_safe_is_removed(run: Run, tmp_p
     first = KeyFolder(tmp_path / "signing-keys").keys.newest.kid
     assert run("signing-keys", "rotate").code == 0
     listed = rows(run("signing-keys", "list"))
-    assert [row[2] for row in listed] == ["signs", "published, signs soon"]
-    assert listed[0][0] == first
+    assert [(row[0], row[3]) for row in listed] == [("0001", "signs"), ("0002", "published, signs soon")]
+    assert listed[0][1] == first
     assert run("signing-keys", "rotate", "--now").code == 0
-    assert [row[2] for row in rows(run("signing-keys", "list"))] == ["verifies", "verifies", "signs"]
-    assert run("signing-keys", "remove", first).code == 0
+    assert [row[3] for row in rows(run("signing-keys", "list"))] == ["verifies", "verifies", "signs"]
+    assert run("signing-keys", "remove", "0001").code == 0
     assert first not in run("signing-keys", "list").out
     actions = [row[3] for row in rows(run("audit", "list"))]
     assert actions == ["signing_key.removed", "signing_key.added", "signing_key.added"]
@@ -170,6 +170,11 @@ def test_every_change_is_in_the_audit_with_who_and_what_and_no_secret(run: Run) 
     assert {row[1].startswith("command of ") for row in rows(audit)} == {True}
     assert not [secret for secret in secrets if secret in audit.out or secret[10:] in audit.out]
     assert len(rows(run("audit", "list", "--limit", "2"))) == 2
+
+
+@pytest.mark.parametrize("days", ["0", "36501", "99999999", "x"])
+def test_a_key_lasts_from_a_day_to_a_century(run: Run, days: str) -> None:
+    assert run("keys", "add", "ci", "--expires-in", days).code == 2
 
 
 @pytest.mark.parametrize(

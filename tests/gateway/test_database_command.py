@@ -25,17 +25,17 @@ def test_tables_are_led_up_and_back_and_their_revision_is_shown(
     assert shown("status") == "auth\tnone\t0002\nledger\tnone\t0001\n"
     shown("upgrade")
     assert shown("status") == "auth\t0002\t0002\nledger\t0001\t0001\n"
-    shown("downgrade", "auth", "0001")
+    shown("downgrade", "auth", "0001", "--yes")
     assert shown("status").startswith("auth\t0001\t0002\n")
     shown("upgrade")
-    shown("downgrade", "ledger", "base")
+    shown("downgrade", "ledger", "base", "--yes")
     assert shown("status") == "auth\t0002\t0002\nledger\tnone\t0001\n"
 
 
 def test_a_revision_that_is_not_there_is_one_sentence(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     main(["database", "upgrade", "--config", config])
     capsys.readouterr()
-    assert main(["database", "downgrade", "auth", "0000", "--config", config]) == 1
+    assert main(["database", "downgrade", "auth", "0000", "--yes", "--config", config]) == 1
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert "revision '0000'" in told

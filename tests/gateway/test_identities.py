@@ -19,6 +19,7 @@ from auth.principal import scopes_of
 from auth.rights import Grant
 from auth.signing import keys_from_folder, keys_from_text, new_pem
 from auth.store import UserStore
+from auth.tenants import TenantStore
 from auth.tokens import Tokens
 from gateway.commands.login import Login
 from gateway.identities import administrators, sealer
@@ -151,6 +152,37 @@ async def test_while_the_database_is_away_tokens_and_known_keys_go_on_and_others
             assert (refused.status, "retry-after" in refused.headers) == (503, True)
         await execute(postgres_url, f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")
         assert (await get(home, unknown))[0] == 200
+
+
+async def test_the_tenant_of_an_outside_issuer_can_be_closed_before_anybody_of_it_came(tmp_path: Path) -> None:
+    async with Provider.running() as server, house(tmp_path, auth=table(server, tenant="nouveau")) as home:
+        tenants = TenantStore(home.engine)
+        assert [tenant.name for tenant in await tenants.list()] == ["default", "nouveau"]
+        assert (await get(home, outside()))[0] == 200
+        await tenants.change("nouveau", disabled=True)
+        await asyncio.sleep(FRESH_S)
+        assert (await get(home, outside()))[0] == 401
+    async with Provider.running() as server, house(tmp_path, auth=table(server, tenant="nouveau")) as home:
+        assert (await get(home, outside()))[0] == 401
+
+
+async def test_who_is_told_to_come_back_is_told_once(tmp_path: Path) -> None:
+    nowhere = Provider()
+    nowhere.url = "http://127.0.0.1:1/jwks"
+    headers = {"authorization": f"Bearer {outside()}"}
+    async with (
+        house(tmp_path, auth=table(nowhere)) as home,
+        aiohttp.ClientSession(headers=headers) as session,
+        session.get(f"{home.url}/v1/models") as answer,
+    ):
+        assert (answer.status, answer.headers.getall("retry-after")) == (503, ["5"])
+
+
+async def test_a_wrong_parameter_is_named(home: House) -> None:
+    token = home.token(scopes=scopes_of("admin", "acme"))
+    status, answer = await get(home, token, "/admin/users?limit=0")
+    assert (status, answer["error"]["param"]) == (400, "limit")
+    assert "greater than or equal to 1" in answer["error"]["message"]
 
 
 async def test_an_address_that_guesses_waits_and_the_owner_gets_in_from_elsewhere(tmp_path: Path) -> None:

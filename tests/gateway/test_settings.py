@@ -100,6 +100,15 @@ ISSUER = "[auth.issuers.acme]\nissuer = 'https://i'\naudience = 'a'\njwks_url = 
         ),
         (ISSUER, "auth.issuers.acme needs either tenant or tenant_claim, and not both."),
         (
+            "[auth]\napi_key_secret = 'short'",
+            "auth.api_key_secret holds a value, but value should have at least 32 items",
+        ),
+        ("[auth]\nsigning_key = 'abc'", "auth has a signing_key that holds no P-256 private key (PEM or JWK)."),
+        (
+            ISSUER + "tenant = 'a'\ntenants = ['b']",
+            "auth.issuers.acme has both tenant and tenants: the list belongs to",
+        ),
+        (
             ISSUER + "tenant_claim = 'org'",
             "auth.issuers.acme has a tenant_claim, but tenants, the names it may give, is",
         ),

@@ -74,6 +74,6 @@ async def test_every_worker_takes_up_a_new_signing_key_and_drops_one_that_is_rem
         after = Tokens(keys_from_folder(folder), "passerelle", "passerelle").issue("alice", {"models"}, "acme")
         await asyncio.sleep(SECONDS)
         assert [await statuses(gateway, token) for token in (before, after)] == [{200}, {200}]
-        await command(gateway, "signing-keys", "remove", old.newest.kid)
+        await command(gateway, "signing-keys", "remove", old.newest.number)
         await asyncio.sleep(SECONDS)
         assert [await statuses(gateway, token) for token in (before, after)] == [{401}, {200}]

@@ -44,6 +44,11 @@ def downgrade() -> None:
         if "tenants" not in row.scopes.split():
             kept = [scope for scope in kept if scope != "admin"]
         connection.execute(users.update().where(users.c.id == row.id).values(scopes=" ".join(kept)))
+    # There are no closed tenants then: whoever is shut out stays so.
+    tenants = sa.table("tenants", sa.column("name", sa.String), sa.column("disabled", sa.Boolean))
+    closed = sa.select(tenants.c.name).where(tenants.c.disabled)
+    people = sa.table("users", sa.column("tenant", sa.String), sa.column("disabled", sa.Boolean))
+    connection.execute(people.update().where(people.c.tenant.in_(closed)).values(disabled=True))
     for table in ("audit", "revocations", "refresh_tokens", "sessions", "api_keys", "clients", "tenants"):
         op.drop_table(table)
     with op.batch_alter_table("users") as altered:
