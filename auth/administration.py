@@ -42,6 +42,7 @@ class Administration:
     passwords: Passwords
     minimum_password_length: int = password_rule.MIN_CHARACTERS
     requests_per_minute: int = 0
+    minimum_password_guesses: int = password_rule.FEWEST_GUESSES
 
     async def tenants(self, caller: Principal) -> list[Tenant]:
         """The tenants within reach."""
@@ -229,6 +230,12 @@ class Administration:
         may_give(caller, changes.get("scopes", ()), rights, self.requests_per_minute)
 
     async def _hash(self, password: str, username: str) -> str:
-        check = partial(password_rule.check, password, self.minimum_password_length, username=username)
+        check = partial(
+            password_rule.check,
+            password,
+            self.minimum_password_length,
+            username=username,
+            guesses=self.minimum_password_guesses,
+        )
         await to_thread.run_sync(check, limiter=_ONE)  # some passwords take it a second or two
         return await self.passwords.hash(password)

@@ -18,12 +18,12 @@ PRODUCT = "passerelle"
 _ADVICE = "choose a longer phrase of several words."
 
 
-def check(password: str, minimum: int = MIN_CHARACTERS, *, username: str = "") -> None:
+def check(password: str, minimum: int = MIN_CHARACTERS, *, username: str = "", guesses: int = FEWEST_GUESSES) -> None:
     """Raise WeakPassword unless a new password may be chosen (NIST SP 800-63B-4 §3.1.1.2).
 
     After NFKC it has at least `minimum` characters and at most 1024 bytes, and it is none of what guessers try first: a
     leaked password, a word or a name; `username` or the product's name with decoration; repetition, sequences and
-    keyboard walks. The sentence says which, and never repeats the password. Takes milliseconds of a core, up to two
+    keyboard walks that zxcvbn finds in fewer than `guesses` (0: not asked). The sentence says which, and never repeats the password. Takes milliseconds of a core, up to two
     seconds for a text full of the symbols that stand for letters.
     """
     encoded = prepared(password)
@@ -37,7 +37,7 @@ def check(password: str, minimum: int = MIN_CHARACTERS, *, username: str = "") -
         raise WeakPassword(f"This password is in the lists of leaked passwords, words and names; {_ADVICE}")
     if _is_made_of_names(text, username):
         raise WeakPassword(f"This password is little more than the user's name or the name of this service; {_ADVICE}")
-    if _guesses(text) < FEWEST_GUESSES:
+    if guesses and _guesses(text) < guesses:
         raise WeakPassword(f"This password repeats itself or follows a pattern that is guessed quickly; {_ADVICE}")
 
 

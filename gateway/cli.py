@@ -100,6 +100,7 @@ def _installation(args: argparse.Namespace) -> Installation:
         sealer=partial(sealer, settings),
         signing_keys=None if auth.signing_key else auth.signing_keys or state.directory / "signing-keys",
         minimum_password_length=auth.minimum_password_length,
+        minimum_password_guesses=auth.minimum_password_guesses,
     )
 
 

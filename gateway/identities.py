@@ -80,6 +80,7 @@ def administrators(settings: Settings, engine: AsyncEngine, sealed: Sealer, pass
         passwords,
         settings.auth.minimum_password_length,
         settings.limits.requests_per_minute,
+        settings.auth.minimum_password_guesses,
     )
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from auth.password_rule import MIN_CHARACTERS
+from auth.password_rule import FEWEST_GUESSES, MIN_CHARACTERS
 from gateway.target import Part
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ class Auth(Part):
     login_per_minute: Annotated[int, Field(ge=0, le=100_000)] = 10
     token_requests_per_minute: Annotated[int, Field(ge=0, le=100_000)] = 300
     minimum_password_length: Annotated[int, Field(ge=8, le=128)] = MIN_CHARACTERS
+    minimum_password_guesses: Annotated[int, Field(ge=0, le=10**12)] = FEWEST_GUESSES
     key_stale_seconds: Annotated[int, Field(ge=0, le=86_400)] = 300
     signing_keys: Path | None = None
     signing_key: SecretStr | None = None

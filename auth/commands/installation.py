@@ -26,6 +26,7 @@ class Installation:
     sealer: "Callable[[], Sealer]"
     signing_keys: Path | None
     minimum_password_length: int = password_rule.MIN_CHARACTERS
+    minimum_password_guesses: int = password_rule.FEWEST_GUESSES
 
 
 Where = Callable[[argparse.Namespace], Installation]
@@ -77,6 +78,7 @@ async def _open(action: Action, installation: Installation, args: argparse.Names
             ClientStore(opened, sealer),
             Passwords(),
             installation.minimum_password_length,
+            minimum_password_guesses=installation.minimum_password_guesses,
         )
         by = Actor(f"command of {getpass.getuser()}", HOUSE)
         await action(Work(administration, by, args, installation))

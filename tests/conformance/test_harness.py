@@ -96,7 +96,7 @@ def test_the_runner_is_told_of_users_who_can_do_what_they_should(running: Stage)
             running.request(told["chat"], "application/json", ask, token)
     with pytest.raises(CannotStart, match="gave 401"):
         running.request(told["chat"], "application/json", ask, "wrong")
-    new = json.dumps({"username": "zoé", "password": "motdepasse"})
+    new = json.dumps({"username": "zoé", "password": "motdepasse-7"})
     admin = told["register"]["headers"]["authorization"].removeprefix("Bearer ")
     assert running.request(told["register"]["path"], "application/json", new, admin)["username"] == "zoé"
 

@@ -120,6 +120,14 @@ async def test_a_body_that_no_user_fills_is_413(home: House) -> None:
     assert (status, answer["error"]["code"]) == (413, "request_too_large")
 
 
+async def test_passwords_of_a_pattern_are_refused_unless_only_length_and_lists_count(tmp_path: Path) -> None:
+    pattern, leaked = {**NEW, "password": "x" * 15}, {**NEW, "password": "1q2w3e4r5t6y"}
+    async with house(tmp_path) as home:
+        assert [(await post(home, body, admin(home)))[0] for body in (pattern, leaked)] == [400, 400]
+    async with house(tmp_path, auth={"minimum_password_guesses": 0}) as home:
+        assert [(await post(home, body, admin(home)))[0] for body in (pattern, leaked)] == [201, 400]
+
+
 async def test_the_least_length_of_a_password_is_configured(tmp_path: Path) -> None:
     async with house(tmp_path, auth={"minimum_password_length": 15}) as home:
         status, answer = await post(home, {**NEW, "password": "un deux trois!"}, admin(home))
