@@ -23,8 +23,8 @@ def check(password: str, minimum: int = MIN_CHARACTERS, *, username: str = "", g
 
     After NFKC it has at least `minimum` characters and at most 1024 bytes, and it is none of what guessers try first: a
     leaked password, a word or a name; `username` or the product's name with decoration; repetition, sequences and
-    keyboard walks that zxcvbn finds in fewer than `guesses` (0: not asked). The sentence says which, and never repeats the password. Takes milliseconds of a core, up to two
-    seconds for a text full of the symbols that stand for letters.
+    keyboard walks that zxcvbn finds in fewer than `guesses` (0: not asked). The sentence says which, and never repeats
+    the password. Takes milliseconds of a core, up to two seconds for a text full of the symbols that stand for letters.
     """
     encoded = prepared(password)
     if encoded is None:
