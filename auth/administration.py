@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from auth import password_rule
 from auth.audit import Actor, Entry, entries
 from auth.clients import Client, ClientStore
-from auth.errors import Forbidden, UnknownClient, UnknownKey, UnknownUser
+from auth.errors import Forbidden, NoScope, UnknownClient, UnknownKey, UnknownUser
 from auth.keys import Key, KeyStore
 from auth.passwords import Passwords
 from auth.principal import ADMIN, KEYS, OPERATE, TENANTS, Principal, scopes_of
@@ -216,7 +216,7 @@ class Administration:
         held = caller.scopes if bound is None else bound & caller.scopes
         scopes = (scopes_of("service", tenant) & held) if rights.scopes is None else rights.scopes
         if not scopes:
-            raise Forbidden("The key would have no scope: it could do nothing.")
+            raise NoScope("The key would have no scope: it could do nothing.")
         if bound is not None and (lacking := sorted(scopes - bound)):
             raise Forbidden(f"Its owner does not have the scope {lacking[0]!r}.")
         rights = replace(rights, scopes=scopes, models=caller.models if rights.models is None else rights.models)

@@ -155,6 +155,14 @@ class InvalidName(AuthError):
     code = "invalid_name"
 
 
+class NoScope(AuthError):
+    """A key that could do nothing."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "no_scope"
+
+
 class WeakPassword(AuthError):
     """A password that the rule refuses."""
 

@@ -11,7 +11,7 @@ from auth.administration import Administration
 from auth.audit import Actor, entries
 from auth.clients import ClientStore
 from auth.database import engine
-from auth.errors import AuthError, Forbidden, InsufficientScope, UnknownKey, UnknownUser, WeakPassword
+from auth.errors import AuthError, Forbidden, InsufficientScope, NoScope, UnknownKey, UnknownUser, WeakPassword
 from auth.keys import ApiKeys, KeyStore
 from auth.passwords import CHEAPEST, Passwords
 from auth.principal import Principal, scopes_of
@@ -138,7 +138,7 @@ async def test_a_key_can_do_something_and_nothing_that_its_owner_cannot(managed:
     assert key.scopes == frozenset({"chat"})
     with pytest.raises(Forbidden, match="owner does not have"):
         await managed.add_key(CHEF, BY, "k", Grant(frozenset({"admin"})), owner=alice.id)
-    with pytest.raises(Forbidden, match="no scope"):
+    with pytest.raises(NoScope, match="no scope"):
         await managed.add_key(Principal("x", "acme", frozenset({"operate", "admin"})), BY, "k", NOTHING)
 
 

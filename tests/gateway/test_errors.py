@@ -47,7 +47,7 @@ def test_an_error_is_rendered_as_openai_s_object(kind: type[GatewayError]) -> No
 def test_an_error_of_the_other_package_is_rendered_the_same_way() -> None:
     error: auth_errors.AuthError = auth_errors.InvalidToken()
     status, headers, body = errors.render(error)
-    assert (status, headers["WWW-Authenticate"][:6]) == (401, "Bearer")
+    assert (status, headers["www-authenticate"][:6]) == (401, "Bearer")
     assert orjson.loads(body)["error"]["param"] is None
 
 

@@ -77,9 +77,9 @@ OWN: Final = [
     Call("GET", "/admin/audit?before=1000000"),
     Call("GET", "/auth/keys"),
     Call("GET", "/auth/keys?after={key}"),
-    Call("POST", "/auth/keys", {"name": "k", "scopes": []}),
+    Call("POST", "/auth/keys", {"name": "k", "scopes": ["chat"]}),
     Call("POST", "/admin/users", {"username": "{new}", "password": PASSWORD, "scopes": []}),
-    Call("POST", "/admin/keys", {"name": "k", "scopes": []}),
+    Call("POST", "/admin/keys", {"name": "k", "scopes": ["chat"]}),
     Call("POST", "/admin/clients", {"name": "{new}", "scopes": []}),
     Call("GET", "/v1/models"),
 ]
