@@ -5,7 +5,7 @@ What lies in a tenant out of reach is answered as if it were not there.
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from anyio import CapacityLimiter, to_thread
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from auth import password_rule
 from auth.audit import Actor, Entry, entries
 from auth.clients import Client, ClientStore
+from auth.credentials import Sealer
 from auth.errors import Forbidden, NoScope, UnknownClient, UnknownKey, UnknownUser
 from auth.keys import Key, KeyStore
 from auth.passwords import Passwords
@@ -43,6 +44,12 @@ class Administration:
     minimum_password_length: int = password_rule.MIN_CHARACTERS
     requests_per_minute: int = 0
     minimum_password_guesses: int = password_rule.FEWEST_GUESSES
+
+    @classmethod
+    def over(cls, engine: AsyncEngine, sealer: Sealer, passwords: Passwords, **rules: int) -> Self:
+        """With all stores on one database; `rules` are the last three fields."""
+        users, tenants = UserStore(engine), TenantStore(engine)
+        return cls(engine, users, tenants, KeyStore(engine, sealer), ClientStore(engine, sealer), passwords, **rules)
 
     async def tenants(self, caller: Principal) -> list[Tenant]:
         """The tenants within reach."""

@@ -57,11 +57,8 @@ def _tokens(grants: Grants, revoker: Revoker, rates: Rates, request_id: Callable
     routes = APIRouter(tags=["auth"])
 
     async def exchanged(request: Request) -> Response:
-        try:
-            by = anonymous(host(request), request_id(request))
-            granted = await grants.exchange(_fields(request), request.headers.get("authorization"), by)
-        except OAuthError as error:
-            return _refused(error)
+        by = anonymous(host(request), request_id(request))
+        granted = await grants.exchange(_fields(request), request.headers.get("authorization"), by)
         return JSONResponse(granted, headers=NO_STORE)
 
     # slowapi tells limits apart by the function's name.
@@ -72,11 +69,8 @@ def _tokens(grants: Grants, revoker: Revoker, rates: Rates, request_id: Callable
         return await exchanged(request)
 
     async def take_back(request: Request) -> Response:
-        try:
-            token = form.required(_fields(request), "token")
-            await revoker.revoke(token, anonymous(host(request), request_id(request)))
-        except OAuthError as error:
-            return _refused(error)
+        token = form.required(_fields(request), "token")
+        await revoker.revoke(token, anonymous(host(request), request_id(request)))
         return Response(headers=NO_STORE)
 
     passwords = _limited(by_password, rates.limiter, rates.passwords)
@@ -162,15 +156,13 @@ def _grant(request: Request) -> str | None:
 
 
 async def _answered(request: Request, endpoint: Endpoint) -> Response:
-    """What there is to say later is said in the words of OAuth too: its libraries read no other object."""
+    """Every refusal is said in the words of OAuth: its libraries read no other object."""
     try:
         return await endpoint(request)
+    except OAuthError as error:
+        return _refusal(error.error, error)
     except (TooManyLogins, StoreUnavailable) as error:
         return _refusal(LATER, error)
-
-
-def _refused(error: OAuthError) -> Response:
-    return _refusal(error.error, error)
 
 
 def _refusal(word: str, error: AuthError) -> Response:

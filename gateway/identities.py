@@ -10,19 +10,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from auth import routes, schema, throttle
 from auth.administration import Administration
-from auth.clients import ClientStore
 from auth.credentials import Sealer, sealer_from_file
 from auth.errors import BadConfiguration
 from auth.grants import Grants
 from auth.issuers import OutsideTokens
-from auth.keys import ApiKeys, KeyStore
+from auth.keys import ApiKeys
 from auth.login import Login
 from auth.passwords import Passwords
 from auth.revocations import Revocations
 from auth.revoker import Revoker
 from auth.sessions import SessionStore
 from auth.signing import KeyFolder, KeySet, keys_from_text
-from auth.store import UserStore
 from auth.tenants import TenantStore
 from auth.throttle import Throttle
 from auth.tokens import Tokens
@@ -71,16 +69,13 @@ def signing_keys(settings: Settings) -> KeyFolder | None:
 
 def administrators(settings: Settings, engine: AsyncEngine, sealed: Sealer, passwords: Passwords) -> Administration:
     """What the admin API and the commands go through."""
-    return Administration(
+    return Administration.over(
         engine,
-        UserStore(engine),
-        TenantStore(engine),
-        KeyStore(engine, sealed),
-        ClientStore(engine, sealed),
+        sealed,
         passwords,
-        settings.auth.minimum_password_length,
-        settings.limits.requests_per_minute,
-        settings.auth.minimum_password_guesses,
+        minimum_password_length=settings.auth.minimum_password_length,
+        requests_per_minute=settings.limits.requests_per_minute,
+        minimum_password_guesses=settings.auth.minimum_password_guesses,
     )
 
 

@@ -58,26 +58,19 @@ def run(action: Action, where: Where, args: argparse.Namespace) -> int:
 async def _open(action: Action, installation: Installation, args: argparse.Namespace) -> None:
     from auth.administration import Administration
     from auth.audit import Actor
-    from auth.clients import ClientStore
     from auth.database import engine
-    from auth.keys import KeyStore
     from auth.passwords import Passwords
     from auth.principal import HOUSE
     from auth.schema import ready
-    from auth.store import UserStore
-    from auth.tenants import TenantStore
 
     opened, sealer = engine(installation.database_url), installation.sealer()
     try:
         await ready(opened)
-        administration = Administration(
+        administration = Administration.over(
             opened,
-            UserStore(opened),
-            TenantStore(opened),
-            KeyStore(opened, sealer),
-            ClientStore(opened, sealer),
+            sealer,
             Passwords(),
-            installation.minimum_password_length,
+            minimum_password_length=installation.minimum_password_length,
             minimum_password_guesses=installation.minimum_password_guesses,
         )
         by = Actor(f"command of {getpass.getuser()}", HOUSE)

@@ -9,21 +9,17 @@ from msgspec import UNSET, UnsetType
 from auth import Principal
 from auth.administration import Administration
 from auth.clients import Client
-from auth.rights import Grant
 from gateway.access import Access
 from gateway.administration import http as web
 from gateway.administration.http import PAGE, After, Limit, OfTenant, PerMinute, Scope, Tenant
 from gateway.documented import ADD, CHANGE, FIND, LIST, TEXT, answers, page, row, shape
 
 
-class NewClient(msgspec.Struct, forbid_unknown_fields=True):
+class NewClient(web.Rights, forbid_unknown_fields=True, kw_only=True):
     """The service client to make. Without `tenant` the caller's, without `scopes` a service's."""
 
     name: str
     tenant: Tenant | None = None
-    scopes: set[Scope] | None = None
-    may_leave: bool = False
-    requests_per_minute: PerMinute | None = None
 
 
 class ClientChange(msgspec.Struct, forbid_unknown_fields=True):
@@ -60,13 +56,8 @@ def router(administration: Administration, access: Access) -> APIRouter:
     async def add_client(http: Request, caller: Caller) -> Response:
         caller.require("admin")
         new = await web.body(http, NewClient)
-        rights = Grant(
-            scopes=None if new.scopes is None else frozenset(new.scopes),
-            may_leave=new.may_leave,
-            requests_per_minute=new.requests_per_minute,
-        )
         by = web.actor(http, caller)
-        client, secret = await administration.add_client(caller, by, new.name, rights, tenant=new.tenant)
+        client, secret = await administration.add_client(caller, by, new.name, new.grant(), tenant=new.tenant)
         return web.one({**_shown(client), "client_secret": secret}, 201)
 
     @routes.get("/{client_id}", summary="One client", responses=answers(200, *FIND, of=_CLIENT))

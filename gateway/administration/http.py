@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from auth import Principal
 from auth.audit import Actor
+from auth.rights import Grant
 from auth.routes import NO_STORE, host
 from gateway import payload, protocol
 from gateway.documented import json_body
@@ -34,6 +35,19 @@ After = Annotated[
 ]
 OfTenant = Annotated[str | None, Query(max_length=255, description="Of one tenant only.")]
 PAGE: Limit = _PAGE
+
+
+class Rights(msgspec.Struct, forbid_unknown_fields=True):
+    """What whoever is added may do. Without `scopes` those of the role; without a limit the configured one holds."""
+
+    scopes: set[Scope] | None = None
+    may_leave: bool = False
+    requests_per_minute: PerMinute | None = None
+
+    def grant(self) -> Grant:
+        """The same for `auth.administration`."""
+        scopes = None if self.scopes is None else frozenset(self.scopes)
+        return Grant(scopes=scopes, may_leave=self.may_leave, requests_per_minute=self.requests_per_minute)
 
 
 async def body(http: Request, shape: type[Body]) -> Body:

@@ -1,5 +1,6 @@
 """`/admin/keys`, and `/auth/keys` for those of one's own."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from auth.keys import Key
 from auth.rights import Grant
 from gateway.access import Access
 from gateway.administration import http as web
-from gateway.administration.http import PAGE, After, Limit, OfTenant, PerMinute, Scope, Tenant
+from gateway.administration.http import PAGE, After, Limit, OfTenant, Tenant
 from gateway.documented import ADD, FIND, LIST, TEXT, answers, page, row
 from gateway.errors import InvalidRequest
 
@@ -20,17 +21,14 @@ _Model = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 _Future = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
-class OwnKey(msgspec.Struct, forbid_unknown_fields=True):
+class OwnKey(web.Rights, forbid_unknown_fields=True, kw_only=True):
     """The key to make. Without `scopes` a service's that the caller has, without `models` for all, without an end for good."""
 
     name: str
-    scopes: set[Scope] | None = None
     models: Annotated[set[_Model], msgspec.Meta(min_length=1, max_length=100)] | None = None
-    may_leave: bool = False
-    requests_per_minute: PerMinute | None = None
     expires_at: _Future | None = None
 
-    def rights(self) -> Grant:
+    def grant(self) -> Grant:
         """Its rights; raises InvalidRequest for an end that has passed, or that is in no year of UTC."""
         try:
             ends = None if self.expires_at is None else self.expires_at.astimezone(UTC)
@@ -38,13 +36,8 @@ class OwnKey(msgspec.Struct, forbid_unknown_fields=True):
             raise InvalidRequest("expires_at lies beyond the calendar.", param="expires_at") from error
         if ends is not None and ends <= datetime.now(UTC):
             raise InvalidRequest("expires_at lies in the past.", param="expires_at")
-        return Grant(
-            scopes=None if self.scopes is None else frozenset(self.scopes),
-            may_leave=self.may_leave,
-            requests_per_minute=self.requests_per_minute,
-            models=None if self.models is None else frozenset(self.models),
-            expires_at=ends,
-        )
+        models = None if self.models is None else frozenset(self.models)
+        return replace(super().grant(), models=models, expires_at=ends)
 
 
 class NewKey(OwnKey, forbid_unknown_fields=True, kw_only=True):
@@ -86,7 +79,7 @@ def _all(administration: Administration, access: Access) -> APIRouter:
         new = await web.body(http, NewKey)
         by = web.actor(http, caller)
         key, secret = await administration.add_key(
-            caller, by, new.name, new.rights(), tenant=new.tenant, owner=new.owner
+            caller, by, new.name, new.grant(), tenant=new.tenant, owner=new.owner
         )
         return web.one(_with_secret(key, secret), 201)
 
@@ -116,7 +109,7 @@ def _own(administration: Administration, access: Access) -> APIRouter:
         caller.require("keys")
         new = await web.body(http, OwnKey)
         by = web.actor(http, caller)
-        return web.one(_with_secret(*await administration.add_own_key(caller, by, new.name, new.rights())), 201)
+        return web.one(_with_secret(*await administration.add_own_key(caller, by, new.name, new.grant())), 201)
 
     @routes.delete("/{key_id}", summary="Revoke an API key of one's own", responses=answers(200, *FIND, of=_KEY))
     async def revoke_own_key(key_id: str, http: Request, caller: Caller) -> Response:

@@ -8,7 +8,6 @@ from msgspec import UNSET, UnsetType
 
 from auth import Principal
 from auth.administration import Administration
-from auth.rights import Grant
 from auth.store import User
 from gateway.access import Access
 from gateway.administration import http as web
@@ -18,16 +17,13 @@ from gateway.documented import ADD, CHANGE, FIND, LIST, answers, page, row
 Role = Literal["member", "service", "operator", "admin"]
 
 
-class NewUser(msgspec.Struct, forbid_unknown_fields=True):
+class NewUser(web.Rights, forbid_unknown_fields=True, kw_only=True):
     """The user to add. Without `tenant` the caller's; without `scopes` the role's; without a limit the configured one holds."""
 
     username: str
     password: str
     tenant: Tenant | None = None
     role: Role = "member"
-    scopes: set[Scope] | None = None
-    may_leave: bool = False
-    requests_per_minute: PerMinute | None = None
 
 
 class UserChange(msgspec.Struct, forbid_unknown_fields=True):
@@ -65,14 +61,9 @@ def router(administration: Administration, access: Access) -> APIRouter:
     async def add_user(http: Request, caller: Caller) -> Response:
         caller.require("admin")
         new = await web.body(http, NewUser)
-        rights = Grant(
-            scopes=None if new.scopes is None else frozenset(new.scopes),
-            may_leave=new.may_leave,
-            requests_per_minute=new.requests_per_minute,
-        )
         by = web.actor(http, caller)
         user = await administration.add_user(
-            caller, by, new.username, new.password, rights, tenant=new.tenant, role=new.role
+            caller, by, new.username, new.password, new.grant(), tenant=new.tenant, role=new.role
         )
         return web.one(_shown(user), 201)
 
