@@ -73,7 +73,9 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
         await watching.follow()
 
     reload = Reload(settings, read, catalogue, replaced) if read else None
-    parts = Parts(engine, known, Ledger(engine, journal), journal, upstream, watching, reload, redis)
+    parts = Parts(
+        engine, known, Ledger(engine, journal, lambda: catalogue.tariff), journal, upstream, watching, reload, redis
+    )
     _show(metrics, catalogue)
     chat = Chat(settings, catalogue, parts.upstream, Guards(settings.guards), limits, parts.ledger, metrics.observe)
 

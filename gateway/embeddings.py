@@ -82,6 +82,7 @@ async def _answered(delivery: Delivery, request: EmbeddingRequest) -> Chunk:
 
 async def _asked(delivery: Delivery, request: EmbeddingRequest, ask: Ask) -> Chunk:
     attempt = delivery.exchange.attempt(ask.pool.name, firm=ask.firm, replica=ask.call.replica.index)
+    ask.call.tell = attempt.took
     target, answer = ask.pool.target, None
     asked = {key: value for key, value in request.raw.items() if key not in _OURS}
     body = orjson.dumps({**asked, "model": target.model})

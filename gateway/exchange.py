@@ -51,7 +51,10 @@ class Outcome(enum.StrEnum):
 
 @dataclass(slots=True)
 class Attempt:
-    """One try at one replica of a target. Tokens as far as they are known; `usage_source` says who counted."""
+    """One try at one replica of a target. Tokens as far as they are known; `usage_source` says who counted.
+
+    `busy_seconds` is its share of the time in which the replica did something.
+    """
 
     target: str
     firm: bool
@@ -61,10 +64,15 @@ class Attempt:
     completion_tokens: int = 0
     usage_source: str = "none"
     replica: int = 0
+    busy_seconds: float = 0.0
 
     def failed(self, reason: str) -> None:
         """It gave nothing that was delivered, and why."""
         self.outcome, self.reason = Outcome.FAILED, reason
+
+    def took(self, seconds: float) -> None:
+        """It has ended, and so many seconds of the replica's busy time were its own."""
+        self.busy_seconds = seconds
 
     def count(self, usage: dict[str, Any] | None, *, prompt_estimate: int, deltas: int) -> None:
         """Take the model server's usage, or count: one token a content delta, the prompt by its estimate.
@@ -93,6 +101,7 @@ class Exchange:
     started: float
     tenant: str
     subject: str
+    key: str | None = None
     model: str = ""
     stream: bool = False
     state: State = State.QUEUED

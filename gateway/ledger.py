@@ -10,22 +10,41 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import Column, Float, Integer, MetaData, String, Table, select
+from sqlalchemy import BigInteger, Column, Dialect, Float, Integer, MetaData, String, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.types import TypeDecorator
 
 from auth import schema
 from auth.database import UtcDateTime
 from auth.errors import StoreUnavailable
 from gateway.exchange import Attempt, Exchange, Outcome, State
 from gateway.journal import Journal, read
+from gateway.money import UNIT, Tariff
 
 log = structlog.get_logger()
+
+
+class Money(TypeDecorator[Decimal]):
+    """An exact amount, stored as a whole number of `money.UNIT`: SQLite knows no decimals."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:
+        """The number of units."""
+        return None if value is None else int(value / UNIT)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> Decimal | None:
+        """The amount."""
+        return None if value is None else value * UNIT
+
 
 metadata = MetaData()
 rows = Table(
@@ -49,10 +68,16 @@ rows = Table(
     Column("first_text_seconds", Float),
     Column("guards", String(512), nullable=False),
     Column("error", String(128)),
+    Column("key", String(36)),  # the API key, if it was one
+    Column("busy_seconds", Float, nullable=False, server_default="0"),
+    Column("cost", Money, nullable=False, server_default="0"),
+    Column("avoided", Money, nullable=False, server_default="0"),
 )
 
-LINEAGE: Final = schema.Lineage("ledger", Path(__file__).parent / "migrations", "0001", metadata)
+LINEAGE: Final = schema.Lineage("ledger", Path(__file__).parent / "migrations", "0002", metadata)
 _SIZES: Final = {column.name: column.type.length for column in rows.c if isinstance(column.type, String)}
+# What a journal's line of before these columns says of them.
+_EARLIER: Final = {"key": None, "busy_seconds": 0.0, "cost": "0", "avoided": "0"}
 _CHARGED: Final = frozenset({State.COMPLETED, State.TRUNCATED, State.BLOCKED, State.CLIENT_CLOSED})
 _DRAIN_SECONDS: Final = 0.5
 
@@ -60,8 +85,15 @@ _DRAIN_SECONDS: Final = 0.5
 class Ledger:
     """Takes the record of each exchange once; a task of its own moves rows from the journal into the database."""
 
-    def __init__(self, engine: AsyncEngine, journal: Journal, now: Callable[[], datetime] | None = None) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        journal: Journal,
+        tariff: Callable[[], Tariff] = lambda: Tariff({}, None),
+        now: Callable[[], datetime] | None = None,
+    ) -> None:
+        """`tariff` gives the prices that hold now: a reload may change them."""
+        self._engine, self._tariff = engine, tariff
         self._journal = journal
         self._now = now or (lambda: datetime.now(UTC))
         self._draining = asyncio.Lock()
@@ -72,7 +104,7 @@ class Ledger:
 
     def settle(self, exchange: Exchange) -> None:
         """Write an exchange down. Synchronous on purpose: an awaited write is lost when the client leaves."""
-        self._journal.append(entries(exchange, self._now()))
+        self._journal.append(entries(exchange, self._now(), self._tariff()))
 
     async def run(self) -> None:
         """Drain until cancelled; a database that is away is tried again, nothing is lost meanwhile."""
@@ -99,14 +131,17 @@ class Ledger:
     async def _insert(self, batch: list[dict[str, Any]]) -> None:
         if not batch:
             return
-        values = [{**_fitting(row), "at": datetime.fromisoformat(row["at"])} for row in batch]
+        values = [_fitting(row) for row in batch]
         dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
         async with self._engine.begin() as connection:
             await connection.execute(dialect.insert(rows).on_conflict_do_nothing(), values)
 
 
-def entries(exchange: Exchange, at: datetime) -> list[dict[str, Any]]:
-    """The rows of an exchange that has ended: one for each attempt that was not delivered, and the last one for the caller."""
+def entries(exchange: Exchange, at: datetime, tariff: Tariff) -> list[dict[str, Any]]:
+    """The rows of an exchange that has ended: one for each attempt that was not delivered, and the last one for the caller.
+
+    Money is saved by what was delivered alone.
+    """
     lost = [attempt for attempt in exchange.attempts if attempt.outcome in (Outcome.DRIFTED, Outcome.FAILED)]
     kept = [attempt for attempt in exchange.attempts if attempt not in lost]
     delivered = kept[-1] if kept else Attempt(target="", firm=False)
@@ -117,6 +152,7 @@ def entries(exchange: Exchange, at: datetime) -> list[dict[str, Any]]:
         "at": at.isoformat(),
         "tenant": exchange.tenant,
         "subject": exchange.subject,
+        "key": exchange.key,
         "model": exchange.model,
         "state": exchange.state.value,
         "status": exchange.status,
@@ -125,10 +161,17 @@ def entries(exchange: Exchange, at: datetime) -> list[dict[str, Any]]:
         "guards": "; ".join(f"{guard}={verdict}" for guard, verdict in exchange.guards.items()),
     }
     written = [
-        {**common, "kind": "regeneration" if attempt.outcome is Outcome.DRIFTED else "fallback", **_tokens(attempt)}
+        {
+            **common,
+            "kind": "regeneration" if attempt.outcome is Outcome.DRIFTED else "fallback",
+            **_tokens(attempt, tariff),
+        }
         for attempt in lost
     ]
-    written.append({**common, "kind": "settle" if charged else "release", **_tokens(delivered)})
+    written.append({**common, "kind": "settle" if charged else "release", **_tokens(delivered, tariff)})
+    if charged:
+        saved = tariff.avoided(delivered.target, delivered.prompt_tokens, delivered.completion_tokens)
+        written[-1]["avoided"] = str(saved)
     for sequence, row in enumerate(written):
         row["sequence"] = sequence
     written[-1]["error"] = exchange.error
@@ -136,20 +179,33 @@ def entries(exchange: Exchange, at: datetime) -> list[dict[str, Any]]:
 
 
 def _fitting(row: dict[str, Any]) -> dict[str, Any]:
-    # PostgreSQL refuses a NUL and a text over the column's size: one such row would hold up all those behind it.
+    """A line of a journal as the table takes it: no row may hold up all those behind it.
+
+    PostgreSQL refuses a NUL and a text over the column's size. The line may be of an earlier version, or of a later one.
+    """
+    known = {**_EARLIER, **{key: value for key, value in row.items() if key in rows.c}}
     return {
-        key: value.replace("\0", "")[: _SIZES.get(key)] if isinstance(value, str) else value
-        for key, value in row.items()
+        **{
+            key: value.replace("\0", "")[: _SIZES.get(key)] if isinstance(value, str) else value
+            for key, value in known.items()
+        },
+        "at": datetime.fromisoformat(known["at"]),
+        "cost": Decimal(known["cost"]),
+        "avoided": Decimal(known["avoided"]),
     }
 
 
-def _tokens(attempt: Attempt) -> dict[str, Any]:
+def _tokens(attempt: Attempt, tariff: Tariff) -> dict[str, Any]:
+    cost = tariff.cost(attempt.target, attempt.prompt_tokens, attempt.completion_tokens, attempt.busy_seconds)
     return {
         "target": attempt.target,
         "prompt_tokens": attempt.prompt_tokens,
         "completion_tokens": attempt.completion_tokens,
         "usage_source": attempt.usage_source,
         "error": attempt.reason,
+        "busy_seconds": round(attempt.busy_seconds, 6),
+        "cost": str(cost),
+        "avoided": "0",
     }
 
 

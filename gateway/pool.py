@@ -16,6 +16,7 @@ from typing import Final, Self
 
 from gateway.admission import Admission
 from gateway.breaker import Breaker
+from gateway.busy import Busy
 from gateway.failure import Failure
 from gateway.load import Load
 from gateway.settings import Routing
@@ -34,6 +35,7 @@ class Replica:
     index: int
     breaker: Breaker
     load: Load
+    busy: Busy
 
 
 class Call:
@@ -45,11 +47,15 @@ class Call:
 
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
-        self._period = 0
+        self.tell: Callable[[float], None] | None = (
+            None  # hears at the end how much of the replica's busy time was its own
+        )
+        self._period, self._entered = 0, 0.0
 
     def __enter__(self) -> Self:
         self._period = self.replica.breaker.enter()
         self.replica.load.in_flight += 1
+        self._entered = self.replica.busy.enter()
         return self
 
     def begun(self) -> None:
@@ -58,6 +64,9 @@ class Call:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.replica.load.in_flight -= 1
+        seconds = self.replica.busy.leave(self._entered)
+        if self.tell is not None:
+            self.tell(seconds)
         if error is None:
             self.replica.breaker.succeeded(self._period)
         elif isinstance(error, Failure) and error.counts:
@@ -120,7 +129,9 @@ class Pool:
             replica = next((known for known in before if known.url == url), None)
             if replica is None:
                 breaker = Breaker(routing.failures, routing.cool_down_seconds, clock)
-                replica = Replica(url, index, breaker, Load(self.name, index, routing.scrape_seconds, clock))
+                replica = Replica(
+                    url, index, breaker, Load(self.name, index, routing.scrape_seconds, clock), Busy(clock)
+                )
             else:
                 before.remove(replica)
                 replica.index = index

@@ -1,4 +1,4 @@
-"""SIGHUP: the configuration is read again, and what it says of targets, models and routing holds from then on.
+"""SIGHUP: the configuration is read again, and what it says of targets, models, routing and money holds from then on.
 
 Nothing under way is touched. A configuration that is wrong changes nothing at all.
 """
@@ -20,7 +20,7 @@ from gateway.settings import BadSettings, Settings
 
 log = structlog.get_logger()
 
-_SWAPPED: Final = ("targets", "models", "routing")
+_SWAPPED: Final = ("targets", "models", "routing", "money")
 _HANGUP: Final = frozenset({signal.SIGHUP})
 
 

@@ -29,7 +29,7 @@ def v1(chat: Chat, access: Access) -> APIRouter:
 
     def answer(http: Request, caller: Principal, task: Task) -> Response:
         trace: Trace = http.scope["passerelle"]
-        exchange = Exchange(uuid.uuid4().hex, trace.request_id, chat.clock(), caller.tenant, caller.subject)
+        exchange = Exchange(uuid.uuid4().hex, trace.request_id, chat.clock(), caller.tenant, caller.subject, caller.key)
         trace.exchange = exchange
         return ChatResponse(chat, http, caller, exchange, task)
 

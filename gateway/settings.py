@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from gateway.identity import Auth
+from gateway.money import Tariff
 from gateway.target import BadKeyFile, Count, Part, Seconds, Target
 
 Mode = Literal["enforce", "annotate", "off"]
@@ -104,6 +105,13 @@ class Guards(Part):
     terms: TermsGuard = TermsGuard()
 
 
+class Money(Part):
+    """`reference` names the target whose price is saved where one of our own answers; `currency` is what reports call it."""
+
+    currency: Annotated[str, Field(min_length=1, max_length=8)] = "EUR"
+    reference: str | None = None
+
+
 class Model(Part):
     """A published model: the targets that may answer for it, in the order they are asked."""
 
@@ -129,6 +137,7 @@ class Settings(BaseSettings):
     times: Times = Times()
     routing: Routing = Routing()
     guards: Guards = Guards()
+    money: Money = Money()
     targets: dict[str, Target] = {}
     models: dict[str, Model] = {}
 
@@ -139,6 +148,9 @@ class Settings(BaseSettings):
                 if target not in self.targets:
                     allowed = ", ".join(sorted(self.targets)) or "none is configured"
                     raise ValueError(f"models.{name}.targets holds {target!r}, which is no target (allowed: {allowed})")
+        reference = self.money.reference
+        if reference is not None and (reference not in self.targets or self.targets[reference].price is None):
+            raise ValueError(f"money.reference holds {reference!r}, which is no target with a price")
         for name, entry in self.targets.items():
             if entry.api_key_env and entry.api_key_file:
                 raise ValueError(f"targets.{name} has both api_key_env and api_key_file, but a target has one key")
@@ -147,6 +159,11 @@ class Settings(BaseSettings):
                     f"targets.{name}.api_key_env holds {entry.api_key_env!r}, a variable that is not set in the environment"
                 )
         return self
+
+    def tariff(self) -> Tariff:
+        """What each target costs, and what is saved."""
+        reference = self.targets.get(self.money.reference or "")
+        return Tariff(self.targets, reference.price if reference else None)
 
     def require_models(self) -> None:
         """Raises BadSettings where nothing is published: a gateway would have nothing to do."""

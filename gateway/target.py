@@ -12,6 +12,7 @@ from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field
 Task = Literal["chat", "completions", "embeddings"]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(gt=0)]
+Amount = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=6)]
 
 
 class BadKeyFile(Exception):
@@ -25,10 +26,10 @@ class Part(BaseModel):
 
 
 class Price(Part):
-    """What a target costs, for a million tokens, in the operator's own currency."""
+    """What a target costs, for a million tokens, in the operator's own currency; at most six decimal places."""
 
-    input: Annotated[Decimal, Field(ge=0)]
-    output: Annotated[Decimal, Field(ge=0)]
+    input: Amount
+    output: Amount
 
 
 class Target(Part):
@@ -42,6 +43,8 @@ class Target(Part):
     `tasks` is what the servers do; by default what one of that kind does. `context_length` in tokens: a request that does not
     fit goes to a target of more. `images`: messages may hold images. Each replica gets at most `concurrency` requests at once
     (0 is no bound); up to `queue_length` more wait for `queue_seconds` at the longest, then the next target is asked.
+
+    `price` is for tokens; `price_per_hour` what one replica's hardware costs while it is switched on.
     """
 
     kind: Literal["vllm", "openai"]
@@ -54,6 +57,7 @@ class Target(Part):
     context_length: Count | None = None
     images: bool = False
     price: Price | None = None
+    price_per_hour: Amount | None = None
     concurrency: Annotated[int, Field(ge=0)] = 256
     queue_length: Annotated[int, Field(ge=0)] = 1000
     queue_seconds: Seconds = 30

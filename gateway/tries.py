@@ -94,6 +94,7 @@ class Tries:
     async def _asked(self, ask: Ask) -> AsyncGenerator[Chunk]:
         """One target's answer, gated. Raises Drift or Failure; after the commit a violation ends it with a block instead."""
         attempt = self._exchange.attempt(ask.pool.name, firm=ask.firm, replica=ask.call.replica.index)
+        ask.call.tell = attempt.took
         answer = self._answer = self._new_answer(strip=self._surface.begun(self._request, ask))
         try:
             async for chunk in self._received(ask):

@@ -7,14 +7,14 @@ from tests.architecture.sources import Module, modules, top
 # The gateway's layers, lowest first: a module imports only from layers below its own.
 LAYERS = (
     {"errors", "target", "documented", "browsers", "migrations", "upkeep"},
-    {"identity"},
+    {"identity", "money", "busy"},
     {"parameters", "settings", "exchange", "sse", "journal"},
     {"protocol", "failure"},
     {"guardrails", "upstream", "limits", "ledger", "disconnect", "access", "telemetry", "payload"},
     {"breaker", "load", "admission"},
     {"pool"},
     {"routing", "fit", "probe"},
-    {"ask", "answer", "collect", "health", "stages", "reload", "watching"},
+    {"ask", "answer", "collect", "health", "usage", "stages", "reload", "watching"},
     {"completions"},
     {"surface"},
     {"tries"},

@@ -161,7 +161,7 @@ async def test_commands_make_the_tables_of_a_new_database_and_lead_no_old_one_an
 
 
 async def test_a_ledger_of_before_is_taken_over_with_its_rows(opened: AsyncEngine) -> None:
-    await schema.upgrade(opened, LINEAGE)
+    await schema.upgrade(opened, LINEAGE, "0001")
     row = {"id": "e", "at": SAME["created_at"], "text": "x", "number": 1}
     async with opened.begin() as connection:
         await connection.execute(

@@ -12,7 +12,9 @@ from auth import database
 from gateway.exchange import Attempt, Exchange, Outcome, State
 from gateway.journal import Journal
 from gateway.ledger import Ledger, entries, rows
+from gateway.money import Tariff
 
+FREE = Tariff({}, None)
 NOW = datetime(2030, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
 
 
@@ -89,7 +91,7 @@ OTHER = attempt(Outcome.SERVED, 4, target="gpt")
 def test_each_way_out_is_billed_as_the_policy_says(
     state: State, attempts: list[Attempt], written: list[tuple[str, str, int]]
 ) -> None:
-    made = entries(exchange(state, *attempts, error="code"), NOW)
+    made = entries(exchange(state, *attempts, error="code"), NOW, FREE)
     assert [(row["kind"], row["target"], row["completion_tokens"]) for row in made] == written
     assert [row["sequence"] for row in made] == list(range(len(made)))
     assert {row["state"] for row in made} == {state.value}
@@ -97,17 +99,18 @@ def test_each_way_out_is_billed_as_the_policy_says(
 
 
 def test_a_row_says_who_asked_what_when_and_how_long_it_took() -> None:
-    (row,) = entries(exchange(State.COMPLETED, SERVED, guards={"language": "passed", "terms": "off"}), NOW)
+    (row,) = entries(exchange(State.COMPLETED, SERVED, guards={"language": "passed", "terms": "off"}), NOW, FREE)
     assert row == {
         "exchange_id": "e" * 32, "sequence": 0, "request_id": "req", "at": NOW.isoformat(), "kind": "settle",
         "tenant": "acme", "subject": "alice", "model": "m", "target": "local", "state": "completed", "status": 200,
         "prompt_tokens": 10, "completion_tokens": 5, "usage_source": "upstream", "seconds": 2.25,
         "first_text_seconds": 0.5, "guards": "language=passed; terms=off", "error": None,
+        "key": None, "busy_seconds": 0.0, "cost": "0", "avoided": "0",
     }  # fmt: skip
 
 
 def test_the_reason_of_a_lost_attempt_stays_with_its_row() -> None:
-    made = entries(exchange(State.COMPLETED, FAILED_LATE, DRIFTED, OTHER), NOW)
+    made = entries(exchange(State.COMPLETED, FAILED_LATE, DRIFTED, OTHER), NOW, FREE)
     assert [row["error"] for row in made] == ["cut", "language", None]
 
 
@@ -153,7 +156,7 @@ async def test_draining_the_same_rows_twice_changes_nothing(ledger: Ledger, tmp_
 async def test_the_rows_of_a_killed_worker_are_drained_by_the_next(engine: AsyncEngine, tmp_path: Path) -> None:
     await Ledger(engine, Journal(tmp_path), now=lambda: NOW).create_schema()
     killed = Journal(tmp_path)
-    killed.append(entries(exchange(State.COMPLETED, SERVED), NOW))
+    killed.append(entries(exchange(State.COMPLETED, SERVED), NOW, FREE))
     killed.close()
     successor = Ledger(engine, Journal(tmp_path))
     await successor.drain()

@@ -1,0 +1,58 @@
+"""Money: exact decimals in the operator's currency, never floats; kept to a millionth of a millionth.
+
+Tokens cost what the target's price list says; a machine of our own costs by the hour, and each request its share of the hours in
+which the machine did something (`busy`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Final
+
+from gateway.target import Price, Target
+
+UNIT: Final = Decimal("1e-12")  # prices of a million tokens with six places give amounts that are exact in it
+ZERO: Final = Decimal(0)
+_MILLION: Final = Decimal(1_000_000)
+_HOUR: Final = Decimal(3600)
+_EXACT: Final = Context(prec=40, rounding=ROUND_HALF_EVEN)
+
+
+def of_tokens(price: Price | None, prompt: int, completion: int) -> Decimal:
+    """What so many tokens cost; nothing where there is no price."""
+    if price is None:
+        return ZERO
+    return _kept(_EXACT.divide(price.input * prompt + price.output * completion, _MILLION))
+
+
+def of_time(price_per_hour: Decimal | None, seconds: float) -> Decimal:
+    """What a machine costs for so many seconds."""
+    if price_per_hour is None or seconds <= 0:
+        return ZERO
+    return _kept(_EXACT.divide(_EXACT.multiply(price_per_hour, Decimal(str(seconds))), _HOUR))
+
+
+def _kept(amount: Decimal) -> Decimal:
+    return amount.quantize(UNIT, context=_EXACT)
+
+
+@dataclass(frozen=True)
+class Tariff:
+    """What each target costs, and the price that is saved where a target of our own answers."""
+
+    targets: Mapping[str, Target]
+    reference: Price | None
+
+    def cost(self, target: str, prompt: int, completion: int, busy_seconds: float) -> Decimal:
+        """What an attempt cost: its tokens by the price list, and its share of the machine."""
+        known = self.targets.get(target)
+        if known is None:  # nobody was asked, or a reload has removed it
+            return ZERO
+        return of_tokens(known.price, prompt, completion) + of_time(known.price_per_hour, busy_seconds)
+
+    def avoided(self, target: str, prompt: int, completion: int) -> Decimal:
+        """What the same tokens would have cost at the reference; nothing for a target that is outside itself."""
+        known = self.targets.get(target)
+        return ZERO if known is None or known.outside else of_tokens(self.reference, prompt, completion)
