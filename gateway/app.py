@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from redis.asyncio import Redis
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.exceptions import HTTPException
@@ -22,12 +21,15 @@ from auth.errors import AuthError
 from gateway import browsers, errors, routes, upkeep
 from gateway.chat import Chat
 from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound, Renderable
+from gateway.estimates import Estimates
 from gateway.guardrails.guards import Guards
 from gateway.health import Health
 from gateway.identities import Identities, identities
 from gateway.journal import Journal
 from gateway.ledger import Ledger, journal_folder
-from gateway.limits import limiter
+from gateway.limiting import quotas
+from gateway.limits.shared import Shared, connect
+from gateway.reckoning import Reckoner
 from gateway.reload import Reload
 from gateway.routing import Catalogue
 from gateway.settings import Settings
@@ -50,7 +52,7 @@ class Parts:
     upstream: Upstream
     watching: Watching
     reload: Reload | None
-    redis: Redis | None
+    shared: Shared | None
 
 
 def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -> FastAPI:
@@ -64,7 +66,9 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     metrics, catalogue = Metrics(frozenset(settings.models)), Catalogue(settings)
     journal = Journal(journal_folder(settings.state.directory))
     redis_url = settings.state.redis_url.get_secret_value() if settings.state.redis_url else None
-    limits, redis = limiter(redis_url, workers=settings.server.workers)
+    ledger = Ledger(engine, journal, lambda: catalogue.tariff)
+    limits = quotas(settings, ledger, connect(redis_url) if redis_url else None)
+    shared = limits.limiter if isinstance(limits.limiter, Shared) else None
     upstream = Upstream(settings.times)
     watching = Watching(catalogue, upstream)
 
@@ -73,11 +77,10 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
         await watching.follow()
 
     reload = Reload(settings, read, catalogue, replaced) if read else None
-    parts = Parts(
-        engine, known, Ledger(engine, journal, lambda: catalogue.tariff), journal, upstream, watching, reload, redis
-    )
+    parts = Parts(engine, known, ledger, journal, upstream, watching, reload, shared)
     _show(metrics, catalogue)
-    chat = Chat(settings, catalogue, parts.upstream, Guards(settings.guards), limits, parts.ledger, metrics.observe)
+    estimates = Estimates(Reckoner(), lambda: catalogue.tariff, settings.times.total)
+    chat = Chat(settings, catalogue, upstream, Guards(settings.guards), limits, estimates, ledger, metrics.observe)
 
     app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None)
     app.include_router(routes.v1(chat, known.access))
@@ -118,6 +121,8 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], AbstractAsyncContextManager[N
         await upkeep.once(parts.identities.upkeep)
         async with parts.upstream, parts.watching:
             tasks = [asyncio.create_task(parts.ledger.run()), asyncio.create_task(upkeep.run(parts.identities.upkeep))]
+            if parts.shared is not None:
+                tasks.append(asyncio.create_task(parts.shared.run()))
             if parts.reload is not None:
                 tasks.append(asyncio.create_task(parts.reload.run()))
             yield
@@ -139,8 +144,8 @@ async def _close(parts: Parts) -> None:
     if parts.identities.outside is not None:
         await parts.identities.outside.close()
     parts.journal.close()
-    if parts.redis is not None:
-        await parts.redis.aclose()
+    if parts.shared is not None:
+        await parts.shared.close()
     await parts.engine.dispose()
 
 

@@ -44,10 +44,10 @@ class Chat(Stages):
 
     async def answer(self, http: Request, caller: Principal, exchange: Exchange, send: Send, task: Task) -> None:
         """Answer one request; every way out settles the exchange exactly once."""
-        delivery, kind = Delivery(self, caller, exchange, send), KINDS[task]
+        delivery, kind = Delivery(self, caller, exchange, send, _address(http)), KINDS[task]
         try:
             caller.require(principal.CHAT)
-            await delivery.limit()
+            delivery.hold_off()
             raw = await payload.read(http, self.settings.server.body_limit_bytes)
             request = kind.parse(raw, max_choices=self.settings.limits.max_choices)
             delivery.admit(request)
@@ -64,6 +64,10 @@ class Chat(Stages):
             )
         finally:
             delivery.ended(State.FAILED, status=exchange.status or 500, error="internal_error")
+
+
+def _address(http: Request) -> str:
+    return http.client.host if http.client else ""
 
 
 class ChatResponse(Response):

@@ -15,11 +15,12 @@ from starlette.types import Send
 from auth import Principal
 from auth.errors import AuthError
 from gateway import collect, errors, sse
-from gateway.errors import ContextLengthExceeded, GatewayError
+from gateway.errors import ContextLengthExceeded, GatewayError, InvalidRequest, LimitsUnavailable, RateLimited
 from gateway.exchange import Exchange, State
 from gateway.failure import Failure
 from gateway.fit import fitting
-from gateway.limits import Standing
+from gateway.limits.checks import Reservation
+from gateway.limits.policy import Use
 from gateway.protocol import TEXTS, Request
 from gateway.routing import Ladder
 from gateway.stages import Stages
@@ -38,34 +39,24 @@ _JSON = {"content-type": "application/json"}
 class Delivery:
     """One request on its way through the stages."""
 
-    def __init__(self, stages: Stages, principal: Principal, exchange: Exchange, send: Send) -> None:
+    def __init__(self, stages: Stages, principal: Principal, exchange: Exchange, send: Send, address: str = "") -> None:
+        """`address` is where the caller is."""
         self.stages, self.exchange = stages, exchange
-        self._principal, self._send = principal, send
-        self._standing: Standing | None = None
+        self._principal, self._send, self._address = principal, send, address
+        self._reservation: Reservation | None = None
         self._tries: Tries | None = None
         self._texts: str | None = None
         self._silent_since = 0.0
 
     def headers(self) -> dict[str, str]:
         """The headers of the answer, known so far."""
-        limits = self._standing.headers() if self._standing else {}
-        return {**limits, **self.exchange.headers()}
+        limits = self._reservation.headers() if self._reservation else {}
+        degraded = {"x-passerelle-degraded": "limits"} if self._reservation and self._reservation.degraded else {}
+        return {**limits, **degraded, **self.exchange.headers()}
 
-    async def limit(self) -> None:
-        """Take one request from the API key's bucket, if it has one of its own, and from the caller's; raises RateLimited."""
-        principal = self._principal
-        caller = f"{principal.tenant}/{principal.subject}"
-        own = principal.requests_per_minute
-        limits = {
-            f"{caller}/key/{principal.key}": principal.key_requests_per_minute or 0,
-            caller: self.stages.settings.limits.requests_per_minute if own is None else own,
-        }
-        for bucket, limit in limits.items():
-            if limit:
-                standing = await self.stages.limiter.take(bucket, limit)
-                if self._standing is None or standing.left < self._standing.left:
-                    self._standing = standing
-                standing.require()
+    def hold_off(self) -> None:
+        """Refuse whoever was told a moment ago to wait, before a byte of the request is read; raises RateLimited."""
+        self.stages.quotas.hold_off(self._principal, self._address)
 
     def admit(self, request: Request) -> None:
         """Check what came in; raises ContentPolicy."""
@@ -74,17 +65,26 @@ class Delivery:
         self._texts = TEXTS[request.task]
         self.stages.guards.admit(request.texts(), param=self._texts)
 
-    def ladder(self, request: Request) -> Ladder:
-        """The targets that may and can answer; raises ModelNotFound, UpstreamUnavailable, or as `fitting` does."""
-        if not self._principal.knows(request.model):
+    async def ladder(self, request: Request) -> Ladder:
+        """The targets that may and can answer, what they may use being reserved.
+
+        Raises ModelNotFound, UpstreamUnavailable, or as `fitting` and `Quotas.reserve` do.
+        """
+        principal, stages = self._principal, self.stages
+        if not principal.knows(request.model):
             raise errors.unknown_model(request.model)
-        published = self.stages.catalogue.targets(request.model, may_leave=self._principal.may_leave)
-        return Ladder(fitting(published, request), self._principal.tenant, request.texts())
+        published = stages.catalogue.targets(request.model, may_leave=principal.may_leave)
+        pools = fitting(published, request)
+        use = Use(request.model)
+        if stages.quotas.policy.counts_tokens(principal, self._address, request.model):
+            use = await stages.estimates.most(request, pools)
+        self._reservation = await stages.quotas.reserve(principal, self._address, use)
+        return Ladder(pools, principal.tenant, request.texts())
 
     async def deliver(self, request: Request, surface: Surface) -> None:
         """Get an answer and send it, streamed or plain."""
         self._tries = Tries(self.stages, surface, request, self.exchange)
-        async with aclosing(self._tries.released(self.ladder(request))) as chunks:
+        async with aclosing(self._tries.released(await self.ladder(request))) as chunks:
             if request.stream:
                 await self._stream(chunks, self._tries, surface)
             else:
@@ -94,6 +94,7 @@ class Delivery:
     async def whole(self, body: bytes) -> None:
         """Send a plain answer and settle."""
         self.ended(State.BLOCKED if self.exchange.blocked_by else State.COMPLETED, status=200)
+        await self._settled()
         await self._start(_JSON)
         await self._write(body, more=False)
 
@@ -103,6 +104,8 @@ class Delivery:
             self.ended(State.TRUNCATED, status=200, error=error.code)
             await self._write(errors.event(error), more=False)
             return
+        if self._reservation is None and isinstance(error, InvalidRequest):
+            error = await self._counted(error)
         self.ended(State.FAILED if self.exchange.attempts else State.REFUSED, status=error.status, error=error.code)
         error.headers = {**self.headers(), **error.headers}
         if isinstance(error, ContextLengthExceeded) and error.param is None:  # a model server knows no task of ours
@@ -120,8 +123,25 @@ class Delivery:
         exchange.status, exchange.error, exchange.ended = status, error, self.stages.clock()
         if exchange.attempts and self._tries is not None:
             self._tries.audit()
-        self.stages.ledger.settle(exchange)
+        charge = self.stages.ledger.settle(exchange)
+        if self._reservation is not None:
+            self.stages.quotas.settle(self._reservation, charge.tokens, charge.cost)
         self.stages.observe(exchange)
+
+    async def _settled(self) -> None:
+        """Whoever has the whole answer may ask again at once, of any worker."""
+        if self._reservation is not None:
+            await self.stages.quotas.limiter.settled(self._reservation)
+
+    async def _counted(self, error: GatewayError) -> GatewayError:
+        """Count a request that nothing can be done with, as OpenAI does; what is told of it, or that there were too many."""
+        try:
+            self._reservation = await self.stages.quotas.reserve(self._principal, self._address, None)
+        except RateLimited as limited:
+            return limited
+        except LimitsUnavailable:
+            pass
+        return error
 
     async def _stream(self, chunks: AsyncGenerator[Chunk], tries: Tries, surface: Surface) -> None:
         first = await anext(chunks)
@@ -136,6 +156,7 @@ class Delivery:
             return
         last = tries.usage_chunk()
         self.ended(State.BLOCKED if self.exchange.blocked_by else State.COMPLETED, status=200)
+        await self._settled()
         await self._write((_event(last, surface) if last else b"") + sse.DONE, more=False)
 
     @contextmanager

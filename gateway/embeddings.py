@@ -66,7 +66,7 @@ async def deliver(delivery: Delivery, request: EmbeddingRequest) -> None:
 async def _answered(delivery: Delivery, request: EmbeddingRequest) -> Chunk:
     """The first usable answer; raises GatewayError."""
     failed = failure.unavailable("not asked")
-    with delivery.ladder(request) as ladder:
+    with await delivery.ladder(request) as ladder:
         while (ask := await ladder.current()) is not None:
             try:
                 with ask.call:

@@ -99,6 +99,20 @@ class RateLimited(GatewayError):
     code: str | None = "rate_limit_exceeded"
 
 
+class InsufficientQuota(RateLimited):
+    """The caller's budget is spent: trying again before its month is over does not help."""
+
+    type = "insufficient_quota"
+    code: str | None = "insufficient_quota"
+
+
+class LimitsUnavailable(GatewayError):
+    """What counts the limits is away, and the operator would rather serve nobody than too much."""
+
+    status = 503
+    code: str | None = "limits_unavailable"
+
+
 class UpstreamFailed(GatewayError):
     """The model server answered, but not with anything usable."""
 

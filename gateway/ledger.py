@@ -12,21 +12,21 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
-from sqlalchemy import BigInteger, Column, Dialect, Float, Integer, MetaData, String, Table, select
+from sqlalchemy import BigInteger, Column, Dialect, Float, Index, Integer, MetaData, String, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.types import TypeDecorator
 
 from auth import schema
-from auth.database import UtcDateTime
+from auth.database import UtcDateTime, translated
 from auth.errors import StoreUnavailable
 from gateway.exchange import Attempt, Exchange, Outcome, State
 from gateway.journal import Journal, read
-from gateway.money import UNIT, Tariff
+from gateway.money import UNIT, ZERO, Tariff
 
 log = structlog.get_logger()
 
@@ -55,7 +55,7 @@ rows = Table(
     Column("request_id", String(128), nullable=False, index=True),
     Column("at", UtcDateTime, nullable=False, index=True),
     Column("kind", String(16), nullable=False),
-    Column("tenant", String(255), nullable=False, index=True),
+    Column("tenant", String(255), nullable=False),
     Column("subject", String(255), nullable=False),
     Column("model", String(256), nullable=False),
     Column("target", String(256), nullable=False),
@@ -72,14 +72,26 @@ rows = Table(
     Column("busy_seconds", Float, nullable=False, server_default="0"),
     Column("cost", Money, nullable=False, server_default="0"),
     Column("avoided", Money, nullable=False, server_default="0"),
+    *(Index(f"ix_ledger_{column}_at", column, "at") for column in ("tenant", "subject", "key", "model")),
 )
 
 LINEAGE: Final = schema.Lineage("ledger", Path(__file__).parent / "migrations", "0002", metadata)
 _SIZES: Final = {column.name: column.type.length for column in rows.c if isinstance(column.type, String)}
 # What a journal's line of before these columns says of them.
 _EARLIER: Final = {"key": None, "busy_seconds": 0.0, "cost": "0", "avoided": "0"}
+CHARGED: Final = "settle"  # the kind of rows that callers are charged for
 _CHARGED: Final = frozenset({State.COMPLETED, State.TRUNCATED, State.BLOCKED, State.CLIENT_CLOSED})
 _DRAIN_SECONDS: Final = 0.5
+
+
+class Charge(NamedTuple):
+    """What a caller is charged: tokens of prompt and answer, and money."""
+
+    tokens: int
+    cost: Decimal
+
+
+NOTHING: Final = Charge(0, ZERO)
 
 
 class Ledger:
@@ -102,9 +114,14 @@ class Ledger:
         """Bring the table to its newest revision."""
         await schema.prepare(self._engine, LINEAGE)
 
-    def settle(self, exchange: Exchange) -> None:
+    def settle(self, exchange: Exchange) -> Charge:
         """Write an exchange down. Synchronous on purpose: an awaited write is lost when the client leaves."""
-        self._journal.append(entries(exchange, self._now(), self._tariff()))
+        written = entries(exchange, self._now(), self._tariff())
+        self._journal.append(written)
+        last = written[-1]
+        if last["kind"] != CHARGED:
+            return NOTHING
+        return Charge(last["prompt_tokens"] + last["completion_tokens"], Decimal(last["cost"]))
 
     async def run(self) -> None:
         """Drain until cancelled; a database that is away is tried again, nothing is lost meanwhile."""
@@ -127,6 +144,19 @@ class Ledger:
         query = select(rows).where(rows.c.request_id == request_id).order_by(rows.c.exchange_id, rows.c.sequence)
         async with self._engine.connect() as connection:
             return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+    async def spent(self, since: datetime, **of: str) -> Charge:
+        """What was charged since then to whatever the columns `of` name; raises StoreUnavailable.
+
+        Rows that are still in a journal do not count.
+        """
+        tokens, cost = func.sum(rows.c.prompt_tokens + rows.c.completion_tokens), func.sum(rows.c.cost)
+        query = select(tokens, cost).where(rows.c.kind == CHARGED, rows.c.at >= since)
+        query = query.where(*(rows.c[column] == value for column, value in of.items()))
+        with translated():
+            async with self._engine.connect() as connection:
+                total, money = (await connection.execute(query)).one()
+        return Charge(int(total or 0), money or ZERO)
 
     async def _insert(self, batch: list[dict[str, Any]]) -> None:
         if not batch:
@@ -168,7 +198,7 @@ def entries(exchange: Exchange, at: datetime, tariff: Tariff) -> list[dict[str, 
         }
         for attempt in lost
     ]
-    written.append({**common, "kind": "settle" if charged else "release", **_tokens(delivered, tariff)})
+    written.append({**common, "kind": CHARGED if charged else "release", **_tokens(delivered, tariff)})
     if charged:
         saved = tariff.avoided(delivered.target, delivered.prompt_tokens, delivered.completion_tokens)
         written[-1]["avoided"] = str(saved)

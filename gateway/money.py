@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Context, Decimal
 from typing import Final
 
 from gateway.target import Price, Target
 
+NANO: Final = Decimal(
+    "1e-9"
+)  # budgets are counted in it: Redis counts exactly up to 2^53 of them, nine million of the currency
 UNIT: Final = Decimal("1e-12")  # prices of a million tokens with six places give amounts that are exact in it
 ZERO: Final = Decimal(0)
 _MILLION: Final = Decimal(1_000_000)
@@ -36,6 +39,11 @@ def of_time(price_per_hour: Decimal | None, seconds: float) -> Decimal:
 
 def _kept(amount: Decimal) -> Decimal:
     return amount.quantize(UNIT, context=_EXACT)
+
+
+def nanos(amount: Decimal) -> int:
+    """An amount in `NANO`, rounded up: what is counted is never less than what was spent."""
+    return int((amount / NANO).to_integral_value(ROUND_CEILING))
 
 
 @dataclass(frozen=True)

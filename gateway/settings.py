@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -51,11 +52,40 @@ class State(Part):
         return f"sqlite:///{self.directory.absolute() / 'passerelle.db'}"
 
 
-class Limits(Part):
-    """What one caller may do unless the caller carries a limit of its own; 0 is no limit."""
+Bound = Annotated[int, Field(ge=0, le=2**53 - 1)]
 
-    requests_per_minute: Annotated[int, Field(ge=0)] = 60
+
+class Bounds(Part):
+    """Limits of one kind of thing, or of one thing by its name; 0 is no limit, and what is not given is as it is for its kind.
+
+    Minutes are any sixty seconds, days and months those of UTC. Money is in the currency of `[money]`.
+    """
+
+    requests_per_minute: Bound | None = None
+    tokens_per_minute: Bound | None = None
+    tokens_per_day: Bound | None = None
+    concurrent: Bound | None = None
+    money_per_month: Annotated[Decimal, Field(ge=0, le=9_000_000, allow_inf_nan=False)] | None = None
+
+
+class Limits(Bounds):
+    """What each caller may use: a user, a service client, or a tenant's own API key. A caller may carry a limit of its own.
+
+    The tables below are the same for each address, API key, tenant and model, and for single ones of them by their names: users
+    and keys by their ids. A request has to pass all of them.
+    """
+
+    requests_per_minute: Bound | None = 60
     max_choices: Annotated[int, Field(ge=1, le=128)] = 8
+    address: Bounds = Bounds()
+    key: Bounds = Bounds()
+    tenant: Bounds = Bounds()
+    model: Bounds = Bounds()
+    addresses: dict[str, Bounds] = Field(default_factory=dict)
+    keys: dict[str, Bounds] = Field(default_factory=dict)
+    users: dict[str, Bounds] = Field(default_factory=dict)
+    tenants: dict[str, Bounds] = Field(default_factory=dict)
+    models: dict[str, Bounds] = Field(default_factory=dict)
 
 
 class Times(Part):

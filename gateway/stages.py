@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gateway.estimates import Estimates
 from gateway.exchange import Exchange
 from gateway.guardrails.guards import Guards
 from gateway.ledger import Ledger
-from gateway.limits import Limiter
+from gateway.limits.quotas import Quotas
 from gateway.routing import Catalogue
 from gateway.settings import Settings
 from gateway.upstream import Upstream
@@ -23,7 +24,8 @@ class Stages:
     catalogue: Catalogue
     upstream: Upstream
     guards: Guards
-    limiter: Limiter
+    quotas: Quotas
+    estimates: Estimates
     ledger: Ledger
     observe: Callable[[Exchange], None]
     clock: Callable[[], float] = time.monotonic

@@ -1,15 +1,24 @@
+"""One limiter in this process and one on Redis: the same tests on both."""
+
 import asyncio
 import secrets
-import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from gateway.errors import RateLimited
-from gateway.limits import Limiter, MemoryLimiter, RedisLimiter, Standing, limiter
+from gateway.errors import GatewayError, InsufficientQuota, RateLimited
+from gateway.limits.checks import Check, Measure, Reservation, Standing, Unseeded, duration
+from gateway.limits.memory import Limiter, Memory
+from gateway.limits.shared import Shared, connect
+
+RPM, TPM, TPD = Measure.REQUESTS_PER_MINUTE, Measure.TOKENS_PER_MINUTE, Measure.TOKENS_PER_DAY
+PLACES, MONEY = Measure.CONCURRENT, Measure.MONEY_PER_MONTH
 
 
 class Clock:
@@ -22,48 +31,153 @@ class Clock:
         return self.now
 
 
+def check(measure: Measure, limit: int, amount: int = 1, *, name: str = "n", floor: int | None = 0) -> Check:
+    window, ends = {TPD: ("2030-05-06", 3600.0), MONEY: ("2030-05", 86_400.0)}.get(measure, ("", 0.0))
+    return Check("user", name, measure, limit, amount, window, ends, floor if window else None)
+
+
+@dataclass
+class Workers:
+    """As many limiters as there are workers, all on the same counters, and what they told of budgets."""
+
+    make: Callable[["Workers"], Limiter]
+    spent: list[tuple[str, int]] = field(default_factory=list)
+    made: list[Limiter] = field(default_factory=list)
+
+    def worker(self) -> Limiter:
+        self.made.append(self.make(self))
+        return self.made[-1]
+
+    def told(self, of: Check, spent: int) -> None:
+        self.spent.append((of.name, spent))
+
+
+@asynccontextmanager
+async def on_memory() -> AsyncIterator[Workers]:
+    """A process has one; all "workers" are the same."""
+    workers = Workers(lambda own: own.made[0] if own.made else Memory(spent=own.told))
+    yield workers
+
+
+@asynccontextmanager
+async def on_redis(url: str, lease: float = 30) -> AsyncIterator[Workers]:
+    """Each has a client of its own; a prefix keeps tests apart."""
+    prefix = f"{{{secrets.token_hex(6)}}}:"
+    workers = Workers(
+        lambda own: Shared(connect(url), workers=4, prefix=prefix, lease=lease, spent=own.told),
+    )
+    yield workers
+    for made in workers.made:
+        assert isinstance(made, Shared)
+        await made.close()
+
+
 @pytest.fixture(params=["memory", "redis"])
-async def shared(request: pytest.FixtureRequest) -> AsyncIterator[Limiter]:
-    """Both limiters, on their own clocks: too little time passes in these tests for a bucket to refill."""
-    if request.param == "memory":
-        yield MemoryLimiter()
-        return
-    async with Redis.from_url(request.getfixturevalue("redis_url")) as redis:
-        yield RedisLimiter(redis, workers=1)
+async def workers(request: pytest.FixtureRequest) -> AsyncIterator[Workers]:
+    """Both, on their own clocks: too little time passes in these tests for a bucket to refill."""
+    opened = on_memory() if request.param == "memory" else on_redis(request.getfixturevalue("redis_url"))
+    async with opened as made:
+        yield made
 
 
-@pytest.fixture
-def caller() -> str:
-    return f"acme/{secrets.token_hex(8)}"
+def lefts(reservation: Reservation) -> list[float]:
+    return [standing.left for standing in reservation.standings]
 
 
-async def test_a_caller_gets_the_limit_and_then_nothing(shared: Limiter, caller: str) -> None:
-    standings = [await shared.take(caller, 5) for _ in range(7)]
-    assert [standing.allowed for standing in standings] == [True] * 5 + [False] * 2
-    assert [int(standing.left) for standing in standings] == [4, 3, 2, 1, 0, 0, 0]
-    assert not any(standing.degraded for standing in standings)
+def near(left: float) -> Any:
+    """A bucket of 1000 refills by 17 a second."""
+    return pytest.approx(left, abs=17)
 
 
-async def test_callers_do_not_share_a_bucket(shared: Limiter, caller: str) -> None:
-    assert (await shared.take(f"{caller}-a", 1)).allowed
-    assert (await shared.take(f"{caller}-b", 1)).allowed
-    assert not (await shared.take(f"{caller}-a", 1)).allowed
+async def ended(limiter: Limiter, reservation: Reservation, *actual: int) -> None:
+    limiter.settle(reservation, actual)
+    await limiter.settled(reservation)
 
 
-async def test_requests_at_the_same_instant_never_get_more_than_the_limit(shared: Limiter, caller: str) -> None:
-    standings = await asyncio.gather(*(shared.take(caller, 10) for _ in range(50)))
-    assert sum(standing.allowed for standing in standings) == 10
+@pytest.mark.parametrize("measure", list(Measure))
+async def test_the_limit_is_given_and_then_nothing(workers: Workers, measure: Measure) -> None:
+    made = [await workers.worker().reserve([check(measure, 5)]) for _ in range(7)]
+    assert [reservation.refused for reservation in made] == [False] * 5 + [True] * 2
+    assert [int(reservation.standings[0].left) for reservation in made] == [4, 3, 2, 1, 0, 0, 0]
 
 
-async def test_a_limit_that_is_lowered_counts_at_once(shared: Limiter, caller: str) -> None:
-    await shared.take(caller, 1000)
-    assert int((await shared.take(caller, 2)).left) == 1
+@pytest.mark.parametrize("measure", list(Measure))
+async def test_requests_at_the_same_instant_never_get_more_than_the_limit(workers: Workers, measure: Measure) -> None:
+    four = [workers.worker() for _ in range(4)]
+    made = await asyncio.gather(*(four[number % 4].reserve([check(measure, 100, 7)]) for number in range(200)))
+    assert sum(not reservation.refused for reservation in made) == 100 // 7
 
 
-async def test_a_refused_request_takes_nothing(shared: Limiter, caller: str) -> None:
-    lefts = [(await shared.take(caller, 1)).left for _ in range(20)]
-    assert all(0 <= left < 1 for left in lefts)
-    assert lefts == sorted(lefts)
+async def test_one_limit_that_is_reached_leaves_all_others_as_they_were(workers: Workers) -> None:
+    limiter = workers.worker()
+    both = [check(RPM, 10), check(TPM, 1000, 400), check(TPD, 900, 400), check(PLACES, 5), check(MONEY, 10_000, 10)]
+    for _ in range(2):
+        assert not (await limiter.reserve(both)).refused
+    for _ in range(3):
+        refused = await limiter.reserve(both)
+        assert refused.refused
+        assert [standing.passed for standing in refused.standings] == [True, False, False, True, True]
+    lefts = [int(standing.left) for standing in (await limiter.reserve([check(RPM, 10), check(PLACES, 5)])).standings]
+    assert lefts == [7, 2]
+
+
+async def test_others_have_counters_of_their_own(workers: Workers) -> None:
+    limiter = workers.worker()
+    for name in "ab":
+        assert not (await limiter.reserve([check(PLACES, 1, name=name), check(RPM, 1, name=name)])).refused
+    assert (await limiter.reserve([check(PLACES, 1, name="a")])).refused
+
+
+async def test_what_was_not_used_is_given_back_and_what_was_used_beyond_is_taken(workers: Workers) -> None:
+    limiter, other = workers.worker(), workers.worker()
+    limits = [check(TPM, 1000, 600), check(TPD, 1000, 600), check(MONEY, 1000, 600), check(PLACES, 1)]
+    first = await limiter.reserve(limits)
+    assert (await other.reserve(limits)).refused
+    await ended(limiter, first, 100, 100, 100, 1)
+    second = await other.reserve(limits)
+    assert lefts(second) == [near(300), 300, 300, 0]
+    await ended(other, second, 950, 950, 950, 1)
+    third = await limiter.reserve(limits)
+    assert lefts(third) == [near(-50), -50, -50, 1]
+    assert third.refused
+    assert workers.spent == [("n", 100), ("n", 100), ("n", 1050), ("n", 1050)]
+
+
+async def test_settling_twice_changes_nothing(workers: Workers) -> None:
+    limiter = workers.worker()
+    limits = [check(TPM, 1000, 600), check(TPD, 1000, 600), check(PLACES, 3)]
+    first = await limiter.reserve(limits)
+    await limiter.reserve([check(PLACES, 3)])
+    await ended(limiter, first, 100, 100, 1)
+    await ended(limiter, first, 100, 100, 1)
+    last = await limiter.reserve([check(TPM, 1000), check(TPD, 1000), check(PLACES, 3)])
+    assert lefts(last) == [near(899), 899, 1]
+
+
+async def test_a_limit_that_is_lowered_counts_at_once(workers: Workers) -> None:
+    limiter = workers.worker()
+    for measure in Measure:
+        await limiter.reserve([check(measure, 1000)])
+    lefts = [int((await limiter.reserve([check(measure, 2)])).standings[0].left) for measure in Measure]
+    assert lefts == [1, 1, 0, 0, 0]
+
+
+async def test_a_budget_that_nobody_knows_is_not_guessed(workers: Workers) -> None:
+    limiter = workers.worker()
+    unknown = check(TPD, 1000, 100, floor=None)
+    with pytest.raises(Unseeded) as caught:
+        await limiter.reserve([check(RPM, 1), unknown])
+    assert caught.value.checks == (unknown,)
+    made = await workers.worker().reserve([check(RPM, 1), unknown.at_least(850)])
+    assert [int(standing.left) for standing in made.standings] == [0, 50]
+    assert (await limiter.reserve([unknown])).refused  # known from now on
+
+
+async def test_what_the_ledger_knows_is_the_least_that_was_spent(workers: Workers) -> None:
+    limiter = workers.worker()
+    await ended(limiter, await limiter.reserve([check(TPD, 1000, 10)]), 300)
+    assert (await limiter.reserve([check(TPD, 1000, 0, floor=200)])).standings[0].spent == 300
+    assert (await limiter.reserve([check(TPD, 1000, 0, floor=500)])).standings[0].spent == 500
 
 
 @pytest.mark.parametrize(
@@ -71,18 +185,19 @@ async def test_a_refused_request_takes_nothing(shared: Limiter, caller: str) -> 
     [(60, 0.0, 0, 0), (60, 0.0, 5, 4), (60, 20.0, 10, 29), (600, 0.0, 30, 299), (10, 0.0, 30, 4), (60, 59.0, 3600, 59)],
 )
 async def test_both_buckets_refill_evenly_over_the_minute(
-    redis_url: str, caller: str, limit: int, left: float, seconds: int, after: float
+    redis_url: str, limit: int, left: float, seconds: int, after: float
 ) -> None:
     clock = Clock()
-    memory = MemoryLimiter(clock)
-    for _ in range(limit - int(left)):
-        await memory.take(caller, limit)
+    memory = Memory(clock)
+    await memory.reserve([check(RPM, limit, limit - int(left))])
     clock.now += seconds
-    assert (await memory.take(caller, limit)).left == pytest.approx(after)
+    assert (await memory.reserve([check(RPM, limit)])).standings[0].left == pytest.approx(after)
+    name = secrets.token_hex(8)
+    one = check(RPM, limit, name=name)
     async with Redis.from_url(redis_url) as redis:
         now, _ = await redis.time()
-        await redis.hset(f"passerelle:rpm:{caller}", mapping={"left": left, "at": now - seconds})
-        standing = await RedisLimiter(redis, workers=1).take(caller, limit)
+        await redis.hset(f"{{passerelle}}:{one.key}", mapping={"left": left, "at": now - seconds})
+        standing = (await Shared(redis, workers=1).reserve([one])).standings[0]
     tolerance = 2 * limit / 60  # Redis's clock runs, and its whole seconds were read
     assert after - 1e-6 <= standing.left <= min(limit - 1, after + tolerance)
 
@@ -96,12 +211,12 @@ async def test_no_window_ever_has_more_than_a_full_bucket_and_its_refill(
     limit: int, gaps: list[float], window: float
 ) -> None:
     clock = Clock()
-    memory, passed = MemoryLimiter(clock), []
+    memory, passed = Memory(clock), []
     for gap in gaps:
         clock.now += gap
-        standing = await memory.take("c", limit)
-        assert 0 <= standing.left <= limit
-        if standing.allowed:
+        made = memory.reserve_now([check(RPM, limit)])
+        assert 0 <= made.standings[0].left <= limit
+        if not made.refused:
             passed.append(clock.now)
     for start in passed:
         count = sum(start <= at <= start + window for at in passed)
@@ -111,91 +226,162 @@ async def test_no_window_ever_has_more_than_a_full_bucket_and_its_refill(
 @given(st.integers(1, 120), st.integers(1, 100))
 async def test_a_caller_who_keeps_to_the_pace_is_never_refused(limit: int, requests: int) -> None:
     clock = Clock()
-    memory = MemoryLimiter(clock)
+    memory = Memory(clock)
     for _ in range(requests):
-        assert (await memory.take("c", limit)).allowed
+        assert not memory.reserve_now([check(RPM, limit)]).refused
         clock.now += 60 / limit + 1e-6
 
 
-@given(st.integers(1, 600), st.floats(0, 60))
-async def test_a_caller_who_waits_as_told_gets_through(limit: int, spent: float) -> None:
+@given(st.integers(1, 600), st.integers(1, 600), st.floats(0, 60))
+async def test_a_caller_who_waits_as_told_gets_through(limit: int, amount: int, spent: float) -> None:
+    amount = min(amount, limit)
     clock = Clock()
-    memory = MemoryLimiter(clock)
-    for _ in range(limit):
-        await memory.take("c", limit)
+    memory = Memory(clock)
     clock.now += spent
-    while (standing := await memory.take("c", limit)).allowed:
+    while not (made := memory.reserve_now([check(TPM, limit, amount)])).refused:
         pass
-    clock.now += int(standing.headers()["retry-after"])
-    assert (await memory.take("c", limit)).allowed
+    clock.now += int(made.error().headers["retry-after"])
+    assert not memory.reserve_now([check(TPM, limit, amount)]).refused
 
 
 async def test_a_clock_that_goes_back_neither_fills_nor_empties_a_bucket() -> None:
     clock = Clock()
-    memory = MemoryLimiter(clock)
-    await memory.take("c", 2)
+    memory = Memory(clock)
+    memory.reserve_now([check(RPM, 2)])
     clock.now -= 500
-    assert (await memory.take("c", 2)).left == 0
+    assert memory.reserve_now([check(RPM, 2)]).standings[0].left == 0
+    clock.now += 500
+    assert memory.reserve_now([check(RPM, 2)]).refused
 
 
-async def test_the_memory_of_callers_is_bounded_and_forgets_who_was_away_longest() -> None:
-    memory = MemoryLimiter(Clock())
-    await memory.take("away", 1)
-    await memory.take("back", 1)
-    for number in range(99_998):
-        await memory.take(str(number), 1)
-    assert not (await memory.take("back", 1)).allowed
-    await memory.take("one more", 1)
-    assert not (await memory.take("back", 1)).allowed
-    assert (await memory.take("away", 1)).allowed
+async def test_the_memory_of_counters_is_bounded_and_forgets_who_was_away_longest() -> None:
+    memory = Memory(Clock())
+    for name in ("away", "back", *map(str, range(99_998))):
+        memory.reserve_now([check(RPM, 1, name=name)])
+    assert memory.reserve_now([check(RPM, 1, name="back")]).refused
+    memory.reserve_now([check(RPM, 1, name="one more")])
+    assert memory.reserve_now([check(RPM, 1, name="back")]).refused
+    assert not memory.reserve_now([check(RPM, 1, name="away")]).refused
+
+
+async def test_what_is_held_is_never_forgotten() -> None:
+    memory = Memory(Clock())
+    held = memory.reserve_now([check(PLACES, 1, name="held")])
+    for number in range(100_010):
+        other = memory.reserve_now([check(PLACES, 1, name=str(number))])
+        memory.settle(other, [1])
+    assert memory.reserve_now([check(PLACES, 1, name="held")]).refused
+    memory.settle(held, [1])
+    assert not memory.reserve_now([check(PLACES, 1, name="held")]).refused
+
+
+async def test_the_reservations_of_a_worker_that_was_killed_end_with_its_lease(redis_url: str) -> None:
+    async with on_redis(redis_url, lease=0.2) as workers:
+        killed, other = workers.worker(), workers.worker()
+        limits = [check(PLACES, 1), check(TPD, 1000, 900)]
+        await killed.reserve(limits)
+        assert (await other.reserve(limits)).refused
+        await asyncio.sleep(0.25)  # the lease is Redis's to time
+        assert not (await other.reserve(limits)).refused
+
+
+async def test_a_worker_that_lives_keeps_what_it_holds_however_long(redis_url: str) -> None:
+    async with on_redis(redis_url, lease=0.3) as workers:
+        living, other = workers.worker(), workers.worker()
+        assert isinstance(living, Shared)
+        running = asyncio.create_task(living.run())
+        await living.reserve([check(PLACES, 1)])
+        await asyncio.sleep(1)
+        assert (await other.reserve([check(PLACES, 1)])).refused
+        running.cancel()
+
+
+async def test_a_worker_that_was_stopped_beyond_its_lease_harms_no_counter(redis_url: str) -> None:
+    async with on_redis(redis_url, lease=0.2) as workers:
+        stopped, other = workers.worker(), workers.worker()
+        limits = [check(PLACES, 2), check(TPD, 1000, 400)]
+        late = await stopped.reserve(limits)
+        await asyncio.sleep(0.25)
+        one = await other.reserve(limits)
+        again = await stopped.reserve(limits)  # under a new lease
+        assert [int(standing.left) for standing in again.standings] == [0, 200]
+        await ended(stopped, late, 1, 100)  # its place was given up, but what it used was used
+        assert int((await other.reserve([check(TPD, 1000, 0)])).standings[0].left) == 100
+        await ended(other, one, 1, 0)
+        await ended(stopped, again, 1, 0)
+        assert int((await stopped.reserve([check(TPD, 1000, 0)])).standings[0].left) == 900
+
+
+async def test_redis_forgets_counters_that_nobody_needs(redis_url: str) -> None:
+    async with on_redis(redis_url) as workers, Redis.from_url(redis_url) as redis:
+        limiter = workers.worker()
+        limits = [check(RPM, 60), check(TPM, 60, 60), check(TPD, 60), check(PLACES, 9), check(MONEY, 60)]
+        reservation = await limiter.reserve(limits)
+        assert isinstance(limiter, Shared)
+        lives = [await redis.ttl(key) for key in limiter._keys(reservation.worker, limits)[1:]]
+        assert [round(life / 3600) for life in lives] == [48, 0, 0, 48, 48, 840]
+        assert (1 <= lives[1] <= 2, 60 <= lives[2] <= 61) == (True, True)
+        await ended(limiter, reservation, 1, 60, 1, 1, 1)
+        assert not await redis.exists(limiter._keys(reservation.worker, limits)[1])
+
+
+RETRY = "retry-after"
+SOON, NOT = {RETRY: "1"}, {"x-should-retry": "false"}
+
+
+def refusal(*standings: Standing) -> GatewayError:
+    return Reservation("i", standings, refused=True).error()
 
 
 @pytest.mark.parametrize(
-    ("standing", "headers"),
+    ("standing", "kind", "words", "headers"),
     [
-        (Standing(60, 59, allowed=True), {"remaining-requests": "59", "reset-requests": "1.000s"}),
-        (Standing(60, 60, allowed=True), {"remaining-requests": "60", "reset-requests": "0.000s"}),
-        (Standing(10, 0.5, allowed=False), {"remaining-requests": "0", "reset-requests": "57.000s", "retry": "3"}),
-        (Standing(600, 0.99, allowed=False), {"remaining-requests": "0", "reset-requests": "59.901s", "retry": "1"}),
+        (Standing(check(RPM, 60), 0.5), "requests", "limit 60, used 60, requested 1. Please try again in 500ms", SOON),
+        (Standing(check(TPM, 1000, 400), 300), "tokens", "used 700, requested 400. Please try again in 6s", {RETRY: "6"}),
+        (Standing(check(TPM, 1000, 1001), 1000), "tokens", "Request too large for this user on tokens per minute", SOON | NOT),
+        (Standing(check(TPD, 1000, 400), 300, 300), "tokens", "tokens per day", SOON),
+        (Standing(check(TPD, 1000, 400), 300, 700), "tokens", "try again in 1h0m0s", {RETRY: "3600"} | NOT),
+        (Standing(check(PLACES, 2), 0), "requests", "requests at once: limit 2, used 2, requested 1", SOON),
+        (Standing(check(MONEY, 100, 40), 30, 30), "requests", "the budget: Please try again in 1s", SOON),
     ],
+)  # fmt: skip
+def test_a_refusal_says_which_limit_where_it_stands_and_when_to_come_back(
+    standing: Standing, kind: str, words: str, headers: dict[str, str]
+) -> None:
+    error = refusal(standing)
+    assert isinstance(error, RateLimited)
+    assert not isinstance(error, InsufficientQuota)
+    assert (error.type, error.code, error.headers) == (kind, "rate_limit_exceeded", headers)
+    assert words in str(error)
+
+
+def test_a_budget_that_is_spent_is_another_error_and_goes_before_all_others() -> None:
+    error = refusal(Standing(check(RPM, 60), 0), Standing(check(MONEY, 100, 40), 30, 70), Standing(check(TPM, 1, 5), 1))
+    assert (error.status, error.type, error.code) == (429, "insufficient_quota", "insufficient_quota")
+    assert error.headers == {"retry-after": "86400", "x-should-retry": "false"}
+
+
+def headers(*standings: Standing) -> dict[str, str]:
+    return {name.removeprefix("x-ratelimit-"): value for name, value in Reservation("i", standings).headers().items()}
+
+
+def test_the_headers_are_those_openai_sends_of_the_limit_with_the_least_left() -> None:
+    assert headers() == {}
+    assert headers(Standing(check(PLACES, 2), 0)) == {}
+    assert headers(
+        Standing(check(RPM, 60), 58.9), Standing(check(RPM, 600), 30), Standing(check(TPM, 1000), 900.7)
+    ) == {
+        "limit-requests": "600", "remaining-requests": "30", "reset-requests": "57s",
+        "limit-tokens": "1000", "remaining-tokens": "900", "reset-tokens": "5.958s",
+    }  # fmt: skip
+    assert headers(Standing(check(TPD, 500), -3, 503)) == {
+        "limit-tokens": "500", "remaining-tokens": "0", "reset-tokens": "1h0m0s",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [(0, "0s"), (0.0061, "7ms"), (1, "1s"), (1.5, "1.5s"), (59.9999, "60s"), (61, "1m1s"), (86_399.2, "24h0m0s")],
 )
-def test_the_headers_are_those_openai_sends(standing: Standing, headers: dict[str, str]) -> None:
-    retry = headers.pop("retry", None)
-    expected = {f"x-ratelimit-{name}": value for name, value in headers.items()}
-    expected["x-ratelimit-limit-requests"] = str(standing.limit)
-    assert standing.headers() == expected | ({"retry-after": retry} if retry else {})
-
-
-def test_a_refusal_carries_its_headers() -> None:
-    Standing(1, 0, allowed=True).require()
-    with pytest.raises(RateLimited, match="More than 1 request") as caught:
-        Standing(1, 0, allowed=False).require()
-    assert caught.value.headers["retry-after"] == "60"
-
-
-@pytest.fixture
-def closed_port() -> Iterator[int]:
-    """A port that is ours, so nobody listens on it."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
-
-
-async def test_without_redis_each_worker_gives_its_share_and_says_so(closed_port: int, caller: str) -> None:
-    limits, redis = limiter(f"redis://127.0.0.1:{closed_port}/0", workers=3)
-    standings = [await limits.take(caller, 10) for _ in range(4)]
-    assert [standing.allowed for standing in standings] == [True, True, True, False]
-    assert all(standing.headers()["x-passerelle-degraded"] == "limits" for standing in standings)
-    assert (await limits.take("few", 1)).allowed
-    assert redis is not None
-    await redis.aclose()
-
-
-async def test_redis_is_asked_only_when_it_is_configured(redis_url: str, caller: str) -> None:
-    assert isinstance(limiter(None, workers=2)[0], MemoryLimiter)
-    limits, redis = limiter(redis_url, workers=2)
-    assert redis is not None
-    standing = await limits.take(caller, 10)
-    assert (standing.limit, standing.degraded) == (10, False)
-    assert 0 < await redis.ttl(f"passerelle:rpm:{caller}") <= 61
-    await redis.aclose()
+def test_durations_are_written_as_openai_writes_them(seconds: float, written: str) -> None:
+    assert duration(seconds) == written

@@ -1,0 +1,63 @@
+"""Puts the limits together: counters here or on Redis, the policy, and the ledger that knows what was spent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from redis.asyncio import Redis
+
+from gateway.ledger import Ledger
+from gateway.limits.checks import Check, Measure, Scope
+from gateway.limits.memory import Limiter, Memory
+from gateway.limits.policy import Policy
+from gateway.limits.quotas import Quotas
+from gateway.limits.shared import Shared
+from gateway.money import nanos
+from gateway.settings import Settings
+
+_COLUMNS: Final[dict[Scope, str]] = {"key": "key", "user": "subject", "tenant": "tenant", "model": "model"}
+
+
+def quotas(
+    settings: Settings,
+    ledger: Ledger,
+    redis: Redis | None,
+    *,
+    told: Callable[[Check, int], None] | None = None,
+    away: Callable[[bool], None] | None = None,
+) -> Quotas:
+    """The limits of the configuration; `told` hears of budgets as they are spent, `away` when Redis goes and comes back."""
+
+    def heard(gone: bool) -> None:
+        if not gone:
+            made.forget()  # what was spent meanwhile only the ledger knows
+        if away is not None:
+            away(gone)
+
+    def lost(checks: Sequence[Check]) -> None:
+        made.forget_soon(checks)
+
+    limiter: Limiter
+    if redis is None:
+        limiter = Memory(spent=told)
+    else:
+        limiter = Shared(redis, workers=settings.server.workers, spent=told, away=heard, lost=lost)
+
+    async def spent(check: Check) -> int:
+        return await of_ledger(ledger, check)
+
+    made = Quotas(limiter, Policy(settings.limits), spent, told=told)
+    return made
+
+
+async def of_ledger(ledger: Ledger, check: Check) -> int:
+    """What was charged of a budget since its day or month began; raises StoreUnavailable."""
+    since = datetime.fromisoformat(check.window if len(check.window) > len("2026-11") else f"{check.window}-01")
+    names = {_COLUMNS[check.scope]: check.name}
+    if check.scope == "user":
+        tenant, _, subject = check.name.partition("/")
+        names = {"tenant": tenant, "subject": subject}
+    charge = await ledger.spent(since.replace(tzinfo=UTC), **names)
+    return nanos(charge.cost) if check.measure is Measure.MONEY_PER_MONTH else charge.tokens

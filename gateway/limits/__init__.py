@@ -1,0 +1,1 @@
+"""What callers may use, and what they have used of it."""

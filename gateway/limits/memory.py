@@ -1,0 +1,126 @@
+"""Limits counted in this process: the twin of `shared.Shared`, with the same arithmetic and the same tests."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from gateway.limits.checks import Check, Reservation, Standing, Unseeded
+
+_COUNTERS: Final = 100_000
+
+
+class Limiter(Protocol):
+    """Reserves over all limits of a request in one atomic step, and takes or gives back the difference at its end."""
+
+    async def reserve(self, checks: Sequence[Check]) -> Reservation:
+        """Take every amount, or none of them. Raises Unseeded."""
+
+    def settle(self, reservation: Reservation, actual: Sequence[int]) -> None:
+        """Count what was used of each limit in place of what was reserved; only the first call of a reservation counts."""
+
+    async def settled(self, reservation: Reservation) -> None:
+        """Wait until every other worker knows of its end, or not at all where that is impossible."""
+
+
+@dataclass(slots=True)
+class _Bucket:
+    left: float
+    at: float
+
+
+@dataclass(slots=True)
+class _Budget:
+    spent: int
+    held: int = 0
+
+
+class Memory:
+    """Counters by key. Of too many the one that was not asked for longest is forgotten, unless somebody holds it."""
+
+    def __init__(
+        self, now: Callable[[], float] = time.monotonic, spent: Callable[[Check, int], None] | None = None
+    ) -> None:
+        """`spent` hears how much of a budget has been spent whenever that has changed."""
+        self._now, self._told = now, spent
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._budgets: OrderedDict[str, _Budget] = OrderedDict()
+        self._open: set[str] = set()
+
+    async def reserve(self, checks: Sequence[Check]) -> Reservation:
+        """See `Limiter`."""
+        return self.reserve_now(checks)
+
+    def reserve_now(self, checks: Sequence[Check]) -> Reservation:
+        """`reserve`, which waits for nothing."""
+        unseeded = [check for check in checks if not self._seeded(check)]
+        if unseeded:
+            raise Unseeded(unseeded)
+        reservation = Reservation(uuid.uuid4().hex, [self._standing(check) for check in checks], holder=self)
+        if not all(standing.passed for standing in reservation.standings):
+            reservation.refused = True
+            return reservation
+        self._open.add(reservation.id)
+        reservation.standings = [self._take(standing) for standing in reservation.standings]
+        self._forget()
+        return reservation
+
+    def settle(self, reservation: Reservation, actual: Sequence[int]) -> None:
+        """See `Limiter`."""
+        if reservation.id not in self._open:
+            return
+        self._open.remove(reservation.id)
+        for standing, used in zip(reservation.standings, actual, strict=True):
+            check = standing.check
+            if check.kind == "bucket":
+                bucket = self._bucket(check)
+                bucket.left = min(float(check.limit), bucket.left + check.amount - used)
+                continue
+            budget = self._budgets[check.key]
+            budget.held -= check.amount
+            if check.kind == "budget" and used:
+                budget.spent += used
+                if self._told is not None:
+                    self._told(check, budget.spent)
+
+    async def settled(self, reservation: Reservation) -> None:
+        """See `Limiter`."""
+
+    def _seeded(self, check: Check) -> bool:
+        return check.kind != "budget" or check.floor is not None or check.key in self._budgets
+
+    def _standing(self, check: Check) -> Standing:
+        if check.kind == "bucket":
+            return Standing(check, self._bucket(check).left)
+        budget = self._budgets.setdefault(check.key, _Budget(0))
+        self._budgets.move_to_end(check.key)
+        budget.spent = max(budget.spent, check.floor or 0)
+        return Standing(check, check.limit - budget.spent - budget.held, budget.spent)
+
+    def _take(self, standing: Standing) -> Standing:
+        check = standing.check
+        if check.kind == "bucket":
+            self._buckets[check.key].left -= check.amount
+        else:
+            self._budgets[check.key].held += check.amount
+        return Standing(check, standing.left - check.amount, standing.spent)
+
+    def _bucket(self, check: Check) -> _Bucket:
+        now = self._now()
+        bucket = self._buckets.setdefault(check.key, _Bucket(float(check.limit), now))
+        self._buckets.move_to_end(check.key)
+        bucket.left = min(float(check.limit), bucket.left + max(0.0, now - bucket.at) * check.limit / 60)
+        bucket.at = max(bucket.at, now)
+        return bucket
+
+    def _forget(self) -> None:
+        while len(self._buckets) > _COUNTERS:
+            self._buckets.popitem(last=False)
+        if len(self._budgets) > _COUNTERS:
+            key, budget = self._budgets.popitem(last=False)
+            if budget.held:
+                self._budgets[key] = budget
