@@ -79,7 +79,12 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     reload = Reload(settings, read, catalogue, replaced) if read else None
     parts = Parts(engine, known, ledger, journal, upstream, watching, reload, shared)
     _show(metrics, catalogue)
-    estimates = Estimates(Reckoner(), lambda: catalogue.tariff, settings.times.total)
+    estimates = Estimates(
+        Reckoner(),
+        lambda: catalogue.tariff,
+        seconds=settings.times.total,
+        answer_tokens=settings.limits.answer_tokens,
+    )
     chat = Chat(settings, catalogue, upstream, Guards(settings.guards), limits, estimates, ledger, metrics.observe)
 
     app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None)

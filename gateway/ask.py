@@ -57,10 +57,10 @@ def body(request: ChatRequest, ask: Ask) -> bytes:
     target = ask.pool.target
     without = _OURS | _NOT_FOR_OPENAI if target.kind == "openai" else _OURS
     asked = streamed(request, target, target.defaults, without=without)
-    if request.max_tokens is not None:
+    if (bound := request.max_tokens or ask.answer_tokens) is not None:
         asked.pop("max_tokens", None)
         # OpenAI deprecated max_tokens and refuses both at once; vLLM has known max_tokens the longest.
-        asked["max_completion_tokens" if target.kind == "openai" else "max_tokens"] = request.max_tokens
+        asked["max_completion_tokens" if target.kind == "openai" else "max_tokens"] = bound
     if stop := _stop(target, request.fields.stop):
         asked["stop"] = stop
     messages = asked["messages"]

@@ -16,6 +16,7 @@ from auth import Principal
 from auth.errors import AuthError
 from gateway import collect, errors, sse
 from gateway.errors import ContextLengthExceeded, GatewayError, InvalidRequest, LimitsUnavailable, RateLimited
+from gateway.estimates import Estimate
 from gateway.exchange import Exchange, State
 from gateway.failure import Failure
 from gateway.fit import fitting
@@ -75,11 +76,11 @@ class Delivery:
             raise errors.unknown_model(request.model)
         published = stages.catalogue.targets(request.model, may_leave=principal.may_leave)
         pools = fitting(published, request)
-        use = Use(request.model)
+        most = Estimate(Use(request.model), {})
         if stages.quotas.policy.counts_tokens(principal, self._address, request.model):
-            use = await stages.estimates.most(request, pools)
-        self._reservation = await stages.quotas.reserve(principal, self._address, use)
-        return Ladder(pools, principal.tenant, request.texts())
+            most = await stages.estimates.most(request, pools)
+        self._reservation = await stages.quotas.reserve(principal, self._address, most.use)
+        return Ladder(pools, principal.tenant, request.texts(), most.bounds)
 
     async def deliver(self, request: Request, surface: Surface) -> None:
         """Get an answer and send it, streamed or plain."""

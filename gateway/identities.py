@@ -74,7 +74,7 @@ def administrators(settings: Settings, engine: AsyncEngine, sealed: Sealer, pass
         sealed,
         passwords,
         minimum_password_length=settings.auth.minimum_password_length,
-        requests_per_minute=settings.limits.requests_per_minute or 0,
+        requests_per_minute=settings.limits.requests_per_minute,
         minimum_password_guesses=settings.auth.minimum_password_guesses,
     )
 

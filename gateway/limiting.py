@@ -43,7 +43,14 @@ def quotas(
     if redis is None:
         limiter = Memory(spent=told)
     else:
-        limiter = Shared(redis, workers=settings.server.workers, spent=told, away=heard, lost=lost)
+        limiter = Shared(
+            redis,
+            workers=settings.server.workers,
+            spent=told,
+            away=heard,
+            lost=lost,
+            prefix=settings.state.redis_prefix,
+        )
 
     async def spent(check: Check) -> int:
         return await of_ledger(ledger, check)

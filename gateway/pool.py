@@ -91,6 +91,11 @@ class Pool:
     key: str | None = field(default=None, repr=False)
     probed: bool = False
 
+    @property
+    def context_length(self) -> int | None:
+        """How many tokens a prompt and its answer may have together, None where nobody has said."""
+        return self.target.context_length
+
     def choose(self, conversation: Iterable[str] = (), *, but: Replica | None = None) -> Replica | None:
         """The replica to ask, other than `but`; None when there is none that may be asked."""
         usable = [replica for replica in self._usable() if replica is not but]

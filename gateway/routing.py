@@ -21,11 +21,15 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What to ask next: a target by one of its replicas, plainly or with the firm French instruction."""
+    """What to ask next: a target by one of its replicas, plainly or with the firm French instruction.
+
+    `answer_tokens` bounds an answer whose caller sets no bound.
+    """
 
     pool: Pool
     firm: bool
     call: Call
+    answer_tokens: int | None = None
 
 
 class Ladder:
@@ -37,8 +41,15 @@ class Ladder:
     its queue is over.
     """
 
-    def __init__(self, pools: tuple[Pool, ...], tenant: str = "", conversation: Iterable[str] = ()) -> None:
-        self._pools, self._tenant = pools, tenant
+    def __init__(
+        self,
+        pools: tuple[Pool, ...],
+        tenant: str = "",
+        conversation: Iterable[str] = (),
+        answer_tokens: Mapping[str, int] | None = None,
+    ) -> None:
+        """`answer_tokens` bounds the answers of targets, by their names."""
+        self._pools, self._tenant, self._bounds = pools, tenant, answer_tokens or {}
         self._conversation = tuple(conversation)
         self._position = 0
         self._firm = False
@@ -66,7 +77,7 @@ class Ladder:
                 replica = pool.choose(self._conversation, but=self._left)
                 if replica is not None:
                     self._asked = replica
-                    return Ask(pool, self._firm, Call(replica))
+                    return Ask(pool, self._firm, Call(replica), self._bounds.get(pool.name))
             self._next()
         if self._turned_away is not None and self._asked is None:
             raise self._turned_away

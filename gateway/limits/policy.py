@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from auth import Principal
 from gateway.limits.checks import Check, Measure, Scope
 from gateway.money import nanos
-from gateway.settings import Bounds, Limits
+from gateway.settings import Bounds, Limits, OwnBounds
 
 _PREFIX_OF_A_SITE: Final = 64  # bits; a home or a server has that many IPv6 addresses for itself (RFC 6177)
 _OF_TOKENS: Final = frozenset({Measure.TOKENS_PER_MINUTE, Measure.TOKENS_PER_DAY})
@@ -49,7 +49,7 @@ class Policy:
             "tenant": _whole(limits.tenant),
             "model": _whole(limits.model),
         }
-        named: dict[Scope, dict[str, Bounds]] = {
+        named: dict[Scope, dict[str, OwnBounds]] = {
             "address": limits.addresses,
             "key": limits.keys,
             "user": limits.users,
@@ -112,7 +112,7 @@ def site_of(address: str) -> str:
     return str(parsed)
 
 
-def _whole(bounds: Bounds) -> dict[Measure, int]:
+def _whole(bounds: Bounds | OwnBounds) -> dict[Measure, int]:
     """The limits that are given; 0 is none."""
     given = {
         Measure.REQUESTS_PER_MINUTE: bounds.requests_per_minute,

@@ -22,6 +22,7 @@ from gateway.limits.checks import Check, Measure, Reservation, Standing, Unseede
 from gateway.limits.memory import Limiter
 from gateway.limits.policy import Policy, Use
 from gateway.money import nanos
+from gateway.settings import Limits
 
 log = structlog.get_logger()
 
@@ -50,6 +51,11 @@ class Quotas:
         self._asked: OrderedDict[str, None] = OrderedDict()  # budgets for which the ledger was asked
         self._silent_until = 0.0
         self._refused: OrderedDict[str, tuple[float, Reservation]] = OrderedDict()
+
+    def replace(self, limits: Limits) -> None:
+        """Go on with other limits."""
+        self.policy.replace(limits)
+        self._refused.clear()
 
     def hold_off(self, principal: Principal, address: str) -> None:
         """Refuse whoever was told a moment ago to wait longer than until now; nothing is counted. Raises RateLimited."""

@@ -36,7 +36,6 @@ _DAY: Final = 86_400  # seconds
 _RESERVE: Final = sha1(RESERVE.encode()).hexdigest()  # noqa: S324  # how Redis names scripts
 _SETTLE: Final = sha1(SETTLE.encode()).hexdigest()  # noqa: S324
 _BATCH: Final = 64
-_PREFIX: Final = "{passerelle}:"  # one slot of a Redis Cluster, as a script needs
 
 
 _Unsettled = tuple[Reservation, Sequence[int]]
@@ -73,11 +72,12 @@ class Shared:
         spent: Callable[[Check, int], None] | None = None,
         away: Callable[[bool], None] | None = None,
         lost: Callable[[Sequence[Check]], None] | None = None,
-        prefix: str = _PREFIX,
+        prefix: str = "passerelle",
         lease: float = LEASE_SECONDS,
     ) -> None:
         """`away` hears when Redis goes and comes back, `lost` which budgets the ledger has to be asked about again."""
-        self._redis, self._workers, self._degrade, self._prefix, self._lease = redis, workers, degrade, prefix, lease
+        self._redis, self._workers, self._degrade, self._lease = redis, workers, degrade, lease
+        self._prefix = f"{{{prefix}}}:"  # one slot of a Redis Cluster, as a script needs
         self._told, self._heard, self._lost = spent, away, lost
         self._worker, self._new = uuid.uuid4().hex, True
         self._own: Memory | None = None  # while Redis is away

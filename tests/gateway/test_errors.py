@@ -21,6 +21,8 @@ EXPECTED = {
     "NotFound": (404, "invalid_request_error", "not_found"),
     "MethodNotAllowed": (405, "invalid_request_error", "method_not_allowed"),
     "RateLimited": (429, "requests", "rate_limit_exceeded"),
+    "InsufficientQuota": (429, "insufficient_quota", "insufficient_quota"),
+    "LimitsUnavailable": (503, "server_error", "limits_unavailable"),
     "UpstreamFailed": (502, "server_error", "upstream_failed"),
     "UpstreamUnavailable": (503, "server_error", "upstream_unavailable"),
     "Overloaded": (503, "server_error", "overloaded"),

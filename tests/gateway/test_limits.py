@@ -62,7 +62,7 @@ async def on_memory() -> AsyncIterator[Workers]:
 @asynccontextmanager
 async def on_redis(url: str, lease: float = 30) -> AsyncIterator[Workers]:
     """Each has a client of its own; a prefix keeps tests apart."""
-    prefix = f"{{{secrets.token_hex(6)}}}:"
+    prefix = secrets.token_hex(6)
     workers = Workers(
         lambda own: Shared(connect(url), workers=4, prefix=prefix, lease=lease, spent=own.told),
     )

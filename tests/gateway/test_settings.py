@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from gateway.identity import OutsideIssuer
-from gateway.settings import BadSettings, Model, Settings, load
+from gateway.settings import BadSettings, Model, OwnBounds, Settings, load
 from gateway.target import Target
 
 EXAMPLE = Path(__file__).parents[2] / "passerelle.example.toml"
@@ -31,6 +31,10 @@ def bad(folder: Path, content: str = "") -> str:
     return str(caught.value)
 
 
+OF_LIMITS = tuple(f"limits.{kind}" for kind in ("addresses", "keys", "users", "tenants", "models"))
+NAMED = ("targets", "models", "auth.issuers", *OF_LIMITS)
+
+
 def leaves(model: BaseModel, above: str = "") -> dict[str, Any]:
     """Every setting below `model`, as "server.port": value; catalogues are not walked."""
     found: dict[str, Any] = {}
@@ -38,7 +42,7 @@ def leaves(model: BaseModel, above: str = "") -> dict[str, Any]:
         value, key = getattr(model, name), f"{above}{name}"
         if isinstance(value, BaseModel):
             found |= leaves(value, f"{key}.")
-        elif key not in ("targets", "models", "auth.issuers"):
+        elif key not in NAMED:
             found[key] = value
     return found
 
@@ -47,7 +51,7 @@ def example_keys() -> set[str]:
     """The keys of the example's tables, commented ones included."""
     keys, table = set(), ""
     for line in EXAMPLE.read_text(encoding="utf-8").splitlines():
-        if head := re.match(r"(?:# )?\[([\w.\"/-]+)\]", line):
+        if head := re.match(r"(?:# )?\[([\w.\"/…-]+)\]", line):
             table = head.group(1)
         elif key := re.match(r"(?:# )?(\w+) = ", line):
             keys.add(f"{table}.{key.group(1)}")
@@ -61,11 +65,14 @@ def test_every_key_of_the_example_is_a_setting_and_holds_its_default() -> None:
 
 
 def test_every_setting_is_in_the_example() -> None:
-    keys = {key for key in example_keys() if not key.startswith(("targets", "models", "auth.issuers"))}
+    keys = {key for key in example_keys() if not key.startswith(NAMED)}
     assert keys == set(leaves(Settings()))
 
 
-@pytest.mark.parametrize(("table", "model"), [("targets", Target), ("models", Model), ("auth.issuers", OutsideIssuer)])
+@pytest.mark.parametrize(
+    ("table", "model"),
+    [("targets", Target), ("models", Model), ("auth.issuers", OutsideIssuer), ("limits.tenants", OwnBounds)],
+)
 def test_every_key_of_a_table_with_a_name_of_its_own_is_in_the_example(table: str, model: type[BaseModel]) -> None:
     keys = {key.rpartition(".")[2] for key in example_keys() if key.startswith(table)}
     assert keys == set(model.model_fields)
