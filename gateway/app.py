@@ -72,7 +72,8 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     upstream = Upstream(settings.times)
     watching = Watching(catalogue, upstream)
 
-    async def replaced() -> None:
+    async def replaced(now: Settings) -> None:
+        limits.replace(now.limits)
         _show(metrics, catalogue)
         await watching.follow()
 
@@ -83,7 +84,7 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
         Reckoner(),
         lambda: catalogue.tariff,
         seconds=settings.times.total,
-        answer_tokens=settings.limits.answer_tokens,
+        answer_tokens=lambda: limits.policy.answer_tokens,
     )
     chat = Chat(settings, catalogue, upstream, Guards(settings.guards), limits, estimates, ledger, metrics.observe)
 

@@ -49,7 +49,7 @@ class Chat(Stages):
             caller.require(principal.CHAT)
             delivery.hold_off()
             raw = await payload.read(http, self.settings.server.body_limit_bytes)
-            request = kind.parse(raw, max_choices=self.settings.limits.max_choices)
+            request = kind.parse(raw, max_choices=self.quotas.policy.max_choices)
             delivery.admit(request)
             await unless_disconnected(http.receive, kind.deliver(delivery, request))
         except (ClientClosed, ClientDisconnect):

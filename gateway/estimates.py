@@ -34,7 +34,7 @@ class Estimates:
     `answer_tokens` bounds an answer where neither the caller nor the context does.
     """
 
-    def __init__(self, reckoner: Reckoner, tariff: Callable[[], Tariff], *, seconds: float, answer_tokens: int) -> None:
+    def __init__(self, reckoner: Reckoner, tariff: Callable[[], Tariff], *, seconds: float, answer_tokens: Callable[[], int]) -> None:
         self._reckoner, self._tariff, self._seconds, self._unbounded = reckoner, tariff, seconds, answer_tokens
 
     async def most(self, request: Request, pools: Sequence[Pool]) -> Estimate:
@@ -64,7 +64,7 @@ class Estimates:
         if said is not None:
             return said
         if pool.context_length is None:
-            return self._unbounded
+            return self._unbounded()
         # By the least that the prompt can have: what is left for the answer is the more.
         return max(1, pool.context_length - max(1, least_tokens(request)))
 

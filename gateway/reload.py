@@ -1,4 +1,4 @@
-"""SIGHUP: the configuration is read again, and what it says of targets, models, routing and money holds from then on.
+"""SIGHUP: the configuration is read again; what it says of targets, models, routing, money and limits holds from then on.
 
 Nothing under way is touched. A configuration that is wrong changes nothing at all.
 """
@@ -20,7 +20,7 @@ from gateway.settings import BadSettings, Settings
 
 log = structlog.get_logger()
 
-_SWAPPED: Final = ("targets", "models", "routing", "money")
+_SWAPPED: Final = ("targets", "models", "routing", "money", "limits")
 _HANGUP: Final = frozenset({signal.SIGHUP})
 
 
@@ -35,7 +35,7 @@ class Reload:
         settings: Settings,
         read: Callable[[], Settings],
         catalogue: Catalogue,
-        replaced: Callable[[], Awaitable[None]],
+        replaced: Callable[[Settings], Awaitable[None]],
     ) -> None:
         self._settings, self._read, self._catalogue, self._replaced = settings, read, catalogue, replaced
 
@@ -60,7 +60,7 @@ class Reload:
             self._settings.model_copy(update={name: getattr(settings, name) for name in _SWAPPED}), keys
         )
         after = _published(self._catalogue)
-        await self._replaced()
+        await self._replaced(settings)
         log.info("reloaded", added=sorted(after - before), removed=sorted(before - after))
         tables = [name for name in Settings.model_fields if name not in _SWAPPED and self._differs(settings, name)]
         if tables:

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from auth import Principal
+from gateway.bounds import Bounds, Limits, OwnBounds
 from gateway.limits.checks import Check, Measure, Scope
 from gateway.money import nanos
-from gateway.settings import Bounds, Limits, OwnBounds
 
 _PREFIX_OF_A_SITE: Final = 64  # bits; a home or a server has that many IPv6 addresses for itself (RFC 6177)
 _OF_TOKENS: Final = frozenset({Measure.TOKENS_PER_MINUTE, Measure.TOKENS_PER_DAY})
@@ -42,6 +42,7 @@ class Policy:
 
     def replace(self, limits: Limits) -> None:
         """Go on with other limits."""
+        self.max_choices, self.answer_tokens = limits.max_choices, limits.answer_tokens
         self._defaults: dict[Scope, dict[Measure, int]] = {
             "address": _whole(limits.address),
             "key": _whole(limits.key),

@@ -17,12 +17,12 @@ import structlog
 
 from auth import Principal
 from auth.errors import StoreUnavailable
+from gateway.bounds import Limits
 from gateway.errors import GatewayError, LimitsUnavailable
 from gateway.limits.checks import Check, Measure, Reservation, Standing, Unseeded
 from gateway.limits.memory import Limiter
 from gateway.limits.policy import Policy, Use
 from gateway.money import nanos
-from gateway.settings import Limits
 
 log = structlog.get_logger()
 

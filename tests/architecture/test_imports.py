@@ -7,7 +7,7 @@ from tests.architecture.sources import Module, modules, top
 # The gateway's layers, lowest first: a module imports only from layers below its own.
 LAYERS = (
     {"errors", "target", "documented", "browsers", "migrations", "upkeep"},
-    {"identity", "money", "busy"},
+    {"identity", "money", "busy", "bounds"},
     {"parameters", "settings", "exchange", "sse", "journal"},
     {"protocol", "failure"},
     {"guardrails", "upstream", "limits", "ledger", "disconnect", "access", "telemetry", "payload"},

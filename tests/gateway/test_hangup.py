@@ -23,6 +23,7 @@ from gateway.app import create_app
 from gateway.commands.up import on_hangup
 from gateway.reload import Reload
 from gateway.routing import Catalogue
+from gateway.settings import Settings
 from tests.gateway.test_reload import settings
 from tests.house import configuration
 from tests.loopback import serve
@@ -186,7 +187,7 @@ async def test_a_process_that_is_still_starting_neither_ends_nor_misses_it(
 async def test_a_reload_outside_the_main_thread_waits_in_vain_and_touches_no_signal() -> None:
     held = settings()
 
-    async def replaced() -> None: ...
+    async def replaced(_: Settings) -> None: ...
 
     def elsewhere() -> None:
         async def briefly() -> None:

@@ -95,7 +95,7 @@ async def test_a_reload_reads_the_file_again_or_keeps_the_old_key(tmp_path: Path
     started = settings(path)
     catalogue = Catalogue(started)
 
-    async def replaced() -> None:
+    async def replaced(_: Settings) -> None:
         pass
 
     reload = Reload(started, lambda: settings(path), catalogue, replaced)

@@ -9,12 +9,12 @@ import pytest
 
 from auth import Principal
 from auth.errors import StoreUnavailable
+from gateway.bounds import Limits
 from gateway.errors import InsufficientQuota, LimitsUnavailable, RateLimited
 from gateway.limits.checks import Check, Measure
 from gateway.limits.memory import Memory
 from gateway.limits.policy import Policy, Use, site_of
 from gateway.limits.quotas import Quotas
-from gateway.settings import Limits
 from tests.gateway.test_limits import Clock
 
 NOW = datetime(2030, 12, 31, 23, 59, 30, tzinfo=UTC)

@@ -144,7 +144,7 @@ class House:
             raise held
         return held
 
-    async def _replaced(self) -> None:
+    async def _replaced(self, _: Settings) -> None:
         self.replaced += 1
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from gateway.bounds import OwnBounds
 from gateway.identity import OutsideIssuer
-from gateway.settings import BadSettings, Model, OwnBounds, Settings, load
+from gateway.settings import BadSettings, Model, Settings, load
 from gateway.target import Target
 
 EXAMPLE = Path(__file__).parents[2] / "passerelle.example.toml"
