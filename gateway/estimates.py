@@ -34,7 +34,9 @@ class Estimates:
     `answer_tokens` bounds an answer where neither the caller nor the context does.
     """
 
-    def __init__(self, reckoner: Reckoner, tariff: Callable[[], Tariff], *, seconds: float, answer_tokens: Callable[[], int]) -> None:
+    def __init__(
+        self, reckoner: Reckoner, tariff: Callable[[], Tariff], *, seconds: float, answer_tokens: Callable[[], int]
+    ) -> None:
         self._reckoner, self._tariff, self._seconds, self._unbounded = reckoner, tariff, seconds, answer_tokens
 
     async def most(self, request: Request, pools: Sequence[Pool]) -> Estimate:

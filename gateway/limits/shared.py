@@ -134,8 +134,8 @@ class Shared:
 
     async def _reserved(self, reservation: Reservation, checks: Sequence[Check]) -> Reservation:
         answer = await self._asked(reservation, checks)
-        if answer[0] == b"expired":  # it was stopped for longer than its lease, or Redis has lost everything
-            if reservation.worker == self._worker:
+        while answer[0] == b"expired":  # it was stopped for longer than its lease, or Redis has lost everything
+            if reservation.worker == self._worker:  # the first to hear of it
                 self._worker, self._new = uuid.uuid4().hex, True
             answer = await self._asked(reservation, checks)
         if answer[0] == b"unseeded":
@@ -172,12 +172,13 @@ class Shared:
             except _AWAY as error:
                 self._away(error, asks)
                 return
-            self._new = False
             for end in ends:
                 if self._unsettled and self._unsettled[0] is end:  # unless it was pushed out meanwhile
                     self._unsettled.popleft()
                 _done(end[0])
             for ask, answer in zip(asks, answers[len(ends) :], strict=True):
+                if answer[0] != b"expired" and ask.reservation.worker == self._worker:
+                    self._new = False
                 if not ask.answer.done():
                     ask.answer.set_result(answer)
             for (reservation, _), spent in zip(ends, answers, strict=False):

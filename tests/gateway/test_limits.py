@@ -385,3 +385,18 @@ def test_the_headers_are_those_openai_sends_of_the_limit_with_the_least_left() -
 )
 def test_durations_are_written_as_openai_writes_them(seconds: float, written: str) -> None:
     assert duration(seconds) == written
+
+
+async def test_many_at_once_find_out_that_redis_has_lost_everything(redis_url: str) -> None:
+    async with on_redis(redis_url) as workers, Redis.from_url(redis_url) as redis:
+        limiter = workers.worker()
+        assert isinstance(limiter, Shared)
+
+        async def later(delay: float) -> Reservation:
+            await asyncio.sleep(delay)  # so that some ask while others' answers are on their way
+            return await limiter.reserve([check(RPM, 10_000)])
+
+        for _ in range(20):
+            await redis.delete(f"{limiter._prefix}workers")
+            made = await asyncio.gather(*(later(number / 20_000) for number in range(40)))
+            assert not any(reservation.refused or reservation.degraded for reservation in made)
