@@ -49,6 +49,10 @@ class Exchange:
         self._writer.write(b"0\r\n\r\n")
         await self._writer.drain()
 
+    def hang_up(self) -> None:
+        """Close the connection in mid-answer, in order: what was sent arrives."""
+        self._writer.close()
+
     def cut(self) -> None:
         """Drop the connection here."""
         self._writer.transport.abort()
