@@ -19,6 +19,7 @@ from starlette.responses import Response
 from auth import database
 from auth.errors import AuthError
 from gateway import browsers, errors, routes, upkeep
+from gateway.administration import usage
 from gateway.chat import Chat
 from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound, Renderable
 from gateway.estimates import Estimates
@@ -91,6 +92,7 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None)
     app.include_router(routes.v1(chat, known.access))
     app.include_router(routes.probes(Health(engine, catalogue, parts.upstream), metrics))
+    app.include_router(usage.router(engine, lambda: catalogue.tariff, known.access))
     for router in known.routers:
         app.include_router(router)
     for exception in (GatewayError, AuthError, HTTPException, RequestValidationError):

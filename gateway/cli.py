@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.commands import chat, config, database, gateway, up
+from gateway.commands import chat, config, database, gateway, ledger, up, usage
 
 if TYPE_CHECKING:
     from auth.commands import Installation
@@ -43,6 +43,8 @@ def parser() -> argparse.ArgumentParser:
     gateway.add_command(commands)
     add_auth(commands, _installation)
     database.add_command(commands)
+    usage.add_command(commands)
+    ledger.add_command(commands)
     chat.add_command(commands)
     config.add_command(commands)
     for name in NAMES:

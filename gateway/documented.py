@@ -263,3 +263,29 @@ COMPLETION_ANSWERS: Final = answers(200, *MODEL_CALL, of=_COMPLETION, streams=Tr
 EMBEDDINGS_ANSWERS: Final = answers(200, *MODEL_CALL, of=_VECTORS)
 MODELS_ANSWERS: Final = answers(200, *LOOK, of=_MODELS)
 MODEL_ANSWERS: Final = answers(200, *FIND, of=_MODEL)
+
+_DECIMAL: Final[Schema] = {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$"}
+_COUNTS: Final = (
+    *("requests", "errors", "refusals", "cancelled", "regenerations", "fallbacks"),
+    *("prompt_tokens", "completion_tokens", "lost_tokens"),
+)
+_FIGURES: Final = {
+    **dict.fromkeys(_COUNTS, NUMBER),
+    **dict.fromkeys(("gpu_hours", "charged", "cost", "avoided"), _DECIMAL),
+}
+_DAY: Final[Schema] = {"type": "string", "format": "date"}
+_RETURN: Final = some(**dict.fromkeys(("hours", "gpu_hours", "avoided", "gpu", "fallback", "returned"), _DECIMAL))
+_REPORT: Final = some(
+    object=constant("usage"),
+    currency=TEXT,
+    since=_DAY,
+    until=_DAY,
+    by=array(TEXT),
+    data=array(some(**_FIGURES)),
+    total=shape(**_FIGURES),
+    notes=array(TEXT),
+)
+_OF_ALL: Final = {**_REPORT, "properties": {**_REPORT["properties"], "investment": _RETURN}}
+OWN_USAGE_REPORT: Final = answers(200, *LIST, of=_REPORT)
+USAGE_REPORT: Final = answers(200, *LIST, of=_OF_ALL)
+USAGE_REPORT[200]["content"]["text/csv"] = {"schema": TEXT}

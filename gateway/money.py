@@ -52,6 +52,7 @@ class Tariff:
 
     targets: Mapping[str, Target]
     reference: Price | None
+    currency: str = "EUR"
 
     def cost(self, target: str, prompt: int, completion: int, busy_seconds: float) -> Decimal:
         """What an attempt cost: its tokens by the price list, and its share of the machine."""

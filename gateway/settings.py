@@ -161,7 +161,7 @@ class Settings(BaseSettings):
     def tariff(self) -> Tariff:
         """What each target costs, and what is saved."""
         reference = self.targets.get(self.money.reference or "")
-        return Tariff(self.targets, reference.price if reference else None)
+        return Tariff(self.targets, reference.price if reference else None, self.money.currency)
 
     def require_models(self) -> None:
         """Raises BadSettings where nothing is published: a gateway would have nothing to do."""

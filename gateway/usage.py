@@ -1,26 +1,28 @@
-"""What was used and what it cost, summed up from the ledger; and whether a machine of one's own has paid for itself."""
+"""What was used and what it cost, summed up from the ledger."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from sqlalchemy import ColumnElement, String, case, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from auth.database import translated
-from gateway import money
+from auth.tables import users
 from gateway.exchange import State
-from gateway.ledger import rows
-from gateway.target import Target
+from gateway.ledger import CHARGED, rows
+from gateway.money import ZERO
 
-GROUPS: Final = ("day", "tenant", "user", "key", "model", "target")
-_FINAL: Final = ("settle", "release")  # each exchange has one of them, its last row
+Group = Literal["day", "tenant", "user", "key", "model", "target"]
+
+_FINAL: Final = (CHARGED, "release")  # each exchange has one of them, its last row
+_HOURS: Final = Decimal("1e-6")  # to which hours are rounded
+_EXACT: Final = frozenset({"busy_seconds", "charged", "cost", "avoided"})
+_AT_ONCE: Final = 500  # names asked for in one query
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class Period:
 
     def bounds(self) -> tuple[datetime, datetime]:
         """Its first instant, and the first after it."""
-        return tuple(datetime.combine(day, time(), UTC) for day in (self.since, self.until))  # type: ignore[return-value]
+        began, ended = (datetime.combine(day, time(), UTC) for day in (self.since, self.until))
+        return began, ended
 
     def hours(self, now: datetime) -> Decimal:
         """How many of its hours have passed."""
@@ -49,32 +52,47 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The sums of one group. Tokens are those charged; `lost_tokens` were computed and charged to nobody."""
+    """The sums of one group.
+
+    `prompt_tokens`, `completion_tokens` and `charged` are what callers are charged for, `lost_tokens` were computed and thrown
+    away. `cost` is what all of it cost, `avoided` what the charged tokens of our own targets would have cost at the reference.
+    """
 
     group: dict[str, str | None]
-    requests: int
-    errors: int
-    refusals: int
-    cancelled: int
-    regenerations: int
-    fallbacks: int
-    prompt_tokens: int
-    completion_tokens: int
-    lost_tokens: int
-    gpu_hours: Decimal
-    cost: Decimal
-    avoided: Decimal
+    requests: int = 0
+    errors: int = 0
+    refusals: int = 0
+    cancelled: int = 0
+    regenerations: int = 0
+    fallbacks: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    lost_tokens: int = 0
+    gpu_hours: Decimal = ZERO
+    charged: Decimal = ZERO
+    cost: Decimal = ZERO
+    avoided: Decimal = ZERO
+
+
+FIGURES: Final = tuple(field.name for field in fields(Usage) if field.name != "group")
+
+
+def total(found: Iterable[Usage]) -> Usage:
+    """The sum of all groups."""
+    found = list(found)
+    sums: dict[str, Any] = {name: sum(getattr(row, name) for row in found) for name in FIGURES} if found else {}
+    return Usage({}, **sums)
 
 
 async def report(
     engine: AsyncEngine,
     period: Period,
-    by: Sequence[str],
+    by: Sequence[Group],
     *,
     tenant: str | None = None,
     subject: str | None = None,
 ) -> list[Usage]:
-    """The sums for each group of `by` (of GROUPS), in their order; raises StoreUnavailable.
+    """The sums for each group of `by`, in their order; raises StoreUnavailable.
 
     The rows of a request are of its end: one that ends after midnight counts in the new day.
     """
@@ -91,7 +109,21 @@ async def report(
     return [_usage(by, dict(row)) for row in found if row["requests"] is not None]
 
 
-def _group(dialect: str, name: str) -> ColumnElement[Any]:
+async def usernames(engine: AsyncEngine, ids: Iterable[str]) -> dict[str, str]:
+    """The names of those that are users; raises StoreUnavailable."""
+    wanted, found = sorted(set(ids)), dict[str, str]()
+    with translated():
+        async with engine.connect() as connection:
+            for begin in range(0, len(wanted), _AT_ONCE):
+                some = users.c.id.in_(wanted[begin : begin + _AT_ONCE])
+                found |= {
+                    row.id: row.username
+                    for row in await connection.execute(select(users.c.id, users.c.username).where(some))
+                }
+    return found
+
+
+def _group(dialect: str, name: Group) -> ColumnElement[Any]:
     if name == "day":
         if dialect == "sqlite":
             return func.date(rows.c.at, type_=String)
@@ -100,12 +132,12 @@ def _group(dialect: str, name: str) -> ColumnElement[Any]:
 
 
 def _sums() -> list[ColumnElement[Any]]:
-    final, charged = rows.c.kind.in_(_FINAL), rows.c.kind == "settle"
+    final, charged = rows.c.kind.in_(_FINAL), rows.c.kind == CHARGED
 
     def counted(name: str, condition: ColumnElement[bool]) -> ColumnElement[Any]:
         return func.sum(case((condition, 1), else_=0)).label(name)
 
-    def tokens(name: str, condition: ColumnElement[bool], column: ColumnElement[Any]) -> ColumnElement[Any]:
+    def summed(name: str, condition: ColumnElement[bool], column: ColumnElement[Any]) -> ColumnElement[Any]:
         return func.sum(case((condition, column), else_=0)).label(name)
 
     def ended(*states: State) -> ColumnElement[bool]:
@@ -118,89 +150,19 @@ def _sums() -> list[ColumnElement[Any]]:
         counted("cancelled", ended(State.CLIENT_CLOSED)),
         counted("regenerations", rows.c.kind == "regeneration"),
         counted("fallbacks", rows.c.kind == "fallback"),
-        tokens("prompt_tokens", charged, rows.c.prompt_tokens),
-        tokens("completion_tokens", charged, rows.c.completion_tokens),
-        tokens("lost_tokens", ~charged, rows.c.prompt_tokens + rows.c.completion_tokens),
+        summed("prompt_tokens", charged, rows.c.prompt_tokens),
+        summed("completion_tokens", charged, rows.c.completion_tokens),
+        summed("lost_tokens", ~charged, rows.c.prompt_tokens + rows.c.completion_tokens),
         func.sum(rows.c.busy_seconds).label("busy_seconds"),
+        func.sum(case((charged, rows.c.cost)), type_=rows.c.cost.type).label("charged"),
         func.sum(rows.c.cost).label("cost"),
         func.sum(rows.c.avoided).label("avoided"),
     ]
 
 
-def _usage(by: Sequence[str], row: dict[str, Any]) -> Usage:
-    group = {name: row.pop(f"group_{name}") for name in by}
-    hours = Decimal(str(row.pop("busy_seconds"))) / 3600
-    whole = {name: int(value) for name, value in row.items() if name not in ("cost", "avoided")}
-    return Usage(group, **whole, gpu_hours=hours.quantize(Decimal("1e-6")), cost=row["cost"], avoided=row["avoided"])
-
-
-@dataclass(frozen=True, slots=True)
-class Investment:
-    """A period's return on machines of one's own: what was avoided, less what they cost and what the fallback cost.
-
-    `utilisation` is the share of their hours in which they did something, `break_even` the share at which the return would be
-    nought at the same saving for a busy hour; None where nothing was saved or nothing runs.
-    """
-
-    hours: Decimal
-    gpu_hours: Decimal
-    avoided: Decimal
-    gpu: Decimal
-    fallback: Decimal
-    returned: Decimal
-    utilisation: Decimal | None
-    break_even: Decimal | None
-
-
-def investment(by_target: Iterable[Usage], targets: dict[str, Target], hours: Decimal) -> Investment:
-    """From sums by target, over so many hours in which each replica with a `price_per_hour` was switched on."""
-    found = list(by_target)
-    own = {name: target for name, target in targets.items() if target.price_per_hour is not None}
-    gpu = sum((_hourly(target) * hours for target in own.values()), money.ZERO)
-    machine_hours = sum((len(target.urls) * hours for target in own.values()), money.ZERO)
-    busy = sum((row.gpu_hours for row in found if row.group["target"] in own), money.ZERO)
-    outside = [row.cost for row in found if (known := targets.get(str(row.group["target"]))) and known.outside]
-    avoided, fallback = sum((row.avoided for row in found), money.ZERO), sum(outside, money.ZERO)
-    saved = avoided * machine_hours
-    return Investment(
-        hours=hours,
-        gpu_hours=busy,
-        avoided=avoided,
-        gpu=gpu,
-        fallback=fallback,
-        returned=avoided - gpu - fallback,
-        utilisation=busy / machine_hours if machine_hours else None,
-        break_even=(gpu + fallback) * busy / saved if saved else None,
-    )
-
-
-def _hourly(target: Target) -> Decimal:
-    return (target.price_per_hour or money.ZERO) * len(target.urls)
-
-
-def flat(row: Usage) -> dict[str, Any]:
-    """A row without nesting; amounts as text, which keeps every place."""
-    values = {**row.group, **{key: value for key, value in asdict(row).items() if key != "group"}}
-    return {key: _text(value) if isinstance(value, Decimal) else value for key, value in values.items()}
-
-
-def as_csv(found: Iterable[Usage], by: Sequence[str]) -> str:
-    """A table for spreadsheets (RFC 4180), with a line of names."""
-    out = io.StringIO()
-    names = [*by, *(field.name for field in fields(Usage) if field.name != "group")]
-    table = csv.DictWriter(out, names)
-    table.writeheader()
-    table.writerows(map(_harmless, map(flat, found)))
-    return out.getvalue()
-
-
-def _harmless(row: dict[str, Any]) -> dict[str, Any]:
-    # A name that begins like a formula is one to a spreadsheet (OWASP, "CSV Injection").
-    return {
-        key: f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value[:1] else value
-        for key, value in row.items()
-    }
-
-
-def _text(amount: Decimal) -> str:
-    return f"{amount.normalize():f}" if amount else "0"
+def _usage(by: Sequence[Group], row: dict[str, Any]) -> Usage:
+    group: dict[str, str | None] = {name: row.pop(f"group_{name}") for name in by}
+    values: dict[str, Any] = {name: int(value) for name, value in row.items() if name not in _EXACT}
+    hours = (Decimal(str(row["busy_seconds"])) / 3600).quantize(_HOURS)
+    amounts: dict[str, Any] = {name: row[name] or ZERO for name in ("charged", "cost", "avoided")}
+    return Usage(group, **values, gpu_hours=hours, **amounts)

@@ -15,7 +15,9 @@ LAYERS = (
     {"pool"},
     {"routing", "fit", "probe", "reckoning"},
     {"estimates", "limiting"},
-    {"ask", "answer", "collect", "health", "usage", "stages", "reload", "watching"},
+    {"ask", "answer", "collect", "health", "usage", "erasure", "stages", "reload", "watching"},
+    {"investment"},
+    {"reports"},
     {"completions"},
     {"surface"},
     {"tries"},
@@ -55,7 +57,10 @@ WEB = {
             "browsers",
             "identities",
         ),
-        *(f"administration{part}" for part in ("", ".http", ".users", ".tenants", ".keys", ".clients", ".audit")),
+        *(
+            f"administration{part}"
+            for part in ("", ".http", ".users", ".tenants", ".keys", ".clients", ".audit", ".usage")
+        ),
     )
 } | {"auth.routes"}
 

@@ -56,6 +56,8 @@ NEEDED: Final = {
     ("PATCH", "/admin/clients/{client_id}"): "operate",  # and `admin` for all but to disable one
     ("POST", "/admin/clients/{client_id}/secret"): "admin operate",
     ("GET", "/admin/audit"): "operate",
+    ("GET", "/admin/usage"): "operate",
+    ("GET", "/v1/usage"): "usage",
 }
 NEW: Final[dict[str, dict[str, Any]]] = {
     "/admin/tenants": {"name": "initech"},

@@ -1,0 +1,384 @@
+"""Reports of the ledger: sums, who may see which, and the commands."""
+
+import csv
+import io
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from itertools import combinations
+from pathlib import Path
+from typing import Any, get_args
+
+import aiohttp
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from auth import database, schema
+from auth.audit import SYSTEM
+from auth.principal import HOUSE, SCOPES_OF_ROLE, scopes_of
+from auth.tables import audit
+from gateway import erasure, reports
+from gateway.cli import main
+from gateway.commands.usage import GROUPS
+from gateway.exchange import Attempt, Exchange, Outcome, State
+from gateway.investment import investment
+from gateway.journal import Journal
+from gateway.ledger import Ledger, rows
+from gateway.money import Tariff
+from gateway.target import Price, Target
+from gateway.usage import FIGURES, Group, Period, Usage, report, total
+from tests.house import MODEL, House, house
+
+NOW = datetime(2030, 5, 6, 12, tzinfo=UTC)
+MAY = Period(date(2030, 5, 1), date(2030, 6, 1))
+PRICE = Price(input=Decimal("0.5"), output=Decimal("1.5"))
+URLS: Any = ["http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"]
+TARGETS = {
+    "own": Target(kind="vllm", urls=URLS, model="f", price_per_hour=Decimal("1.8")),
+    "outside": Target(kind="openai", urls=URLS[:1], model="g", outside=True, price=PRICE),
+    "free": Target(kind="vllm", urls=URLS[:1], model="h"),
+}
+TARIFF = Tariff(TARGETS, PRICE)
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    created = database.engine(database_url)
+    await schema.prepare(created)
+    yield created
+    await created.dispose()
+
+
+class Book:
+    """A ledger to write into at any time."""
+
+    def __init__(self, engine: AsyncEngine, folder: Path, tariff: Tariff = TARIFF) -> None:
+        self.at = NOW
+        self.ledger = Ledger(engine, Journal(folder / "journal"), lambda: tariff, now=lambda: self.at)
+        self._number = 0
+
+    async def write(self, *exchanges: Exchange) -> None:
+        for exchange in exchanges:
+            self.ledger.settle(exchange)
+        await self.ledger.drain()
+
+    def exchange(self, state: State = State.COMPLETED, *attempts: Attempt, **fields: Any) -> Exchange:
+        self._number += 1
+        known = {"tenant": "acme", "subject": "alice", "model": "m", "request_id": "r", **fields}
+        return Exchange(
+            id=f"{self._number:032x}", started=0.0, ended=1.0, state=state, attempts=list(attempts), **known
+        )
+
+
+@pytest.fixture
+async def book(engine: AsyncEngine, tmp_path: Path) -> Book:
+    made = Book(engine, tmp_path)
+    await made.ledger.create_schema()
+    return made
+
+
+def attempt(target: str = "own", outcome: Outcome = Outcome.SERVED, seconds: float = 3.6) -> Attempt:
+    made = Attempt(target, firm=False, outcome=outcome, prompt_tokens=100, completion_tokens=50)
+    made.took(seconds)
+    return made
+
+
+EXCHANGES = st.lists(
+    st.tuples(
+        st.sampled_from([State.COMPLETED, State.TRUNCATED, State.CLIENT_CLOSED, State.FAILED, State.REFUSED]),
+        st.lists(st.tuples(st.sampled_from(sorted(TARGETS)), st.sampled_from(list(Outcome)), st.floats(0, 50)), max_size=3),
+        st.sampled_from(["acme", "globex"]),
+        st.sampled_from(["alice", "bob"]),
+        st.sampled_from([None, "k"]),
+        st.sampled_from(["m", "n"]),
+        st.integers(-40, 40),
+    ),
+    max_size=12,
+)  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(EXCHANGES)
+async def test_however_they_are_grouped_the_sums_are_the_same(engine: AsyncEngine, book: Book, made: Any) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(delete(rows))
+    for state, attempts, tenant, subject, key, model, days in made:
+        book.at = NOW + timedelta(days=days)
+        tries = [attempt(*one) for one in attempts]
+        await book.write(book.exchange(state, *tries, tenant=tenant, subject=subject, key=key, model=model))
+    whole = total(await report(engine, MAY, []))
+    assert whole.requests == sum(
+        date(2030, 5, 1) <= (NOW + timedelta(days=row[-1])).date() < date(2030, 6, 1) for row in made
+    )
+    for size in (1, 2):
+        for by in combinations(get_args(Group), size):
+            sums = total(await report(engine, MAY, by))
+            assert abs(sums.gpu_hours - whole.gpu_hours) < Decimal("0.0001")
+            exact = [name for name in FIGURES if name != "gpu_hours"]
+            assert [getattr(sums, name) for name in exact] == [getattr(whole, name) for name in exact]
+
+
+async def test_days_are_those_of_utc_and_the_period_ends_before_until(engine: AsyncEngine, book: Book) -> None:
+    for at in ("2030-05-05T23:59:59", "2030-05-06T00:00:00", "2030-05-06T23:59:59", "2030-05-07T00:00:00"):
+        book.at = datetime.fromisoformat(at).replace(tzinfo=UTC)
+        await book.write(book.exchange(State.REFUSED))
+    found = await report(engine, Period(date(2030, 5, 5), date(2030, 5, 7)), ["day"])
+    assert [(row.group["day"], row.requests, row.refusals) for row in found] == [
+        ("2030-05-05", 1, 1),
+        ("2030-05-06", 2, 2),
+    ]
+
+
+async def test_an_empty_ledger_gives_an_empty_report(engine: AsyncEngine, book: Book) -> None:
+    made = await reports.make(engine, TARIFF, MAY, ["tenant"], NOW)
+    assert (made.rows, total(made.rows).requests, made.notes) == ([], 0, [])
+    assert "total" in made.table()
+    assert made.csv().startswith("tenant,requests,")
+
+
+def sums(target: str, hours: str, cost: str, avoided: str) -> Usage:
+    return Usage({"target": target}, gpu_hours=Decimal(hours), cost=Decimal(cost), avoided=Decimal(avoided))
+
+
+def test_the_return_on_investment_by_hand() -> None:
+    # Two machines at 1.8 for 100 hours are 360; 50 of 200 hours busy are 25 %; 500 avoided less 360 less 40 are 100.
+    by_target = [sums("own", "50", "90", "500"), sums("outside", "0", "40", "0"), sums("free", "7", "0", "0")]
+    made = investment(by_target, TARGETS, Decimal(100))
+    assert [made.gpu, made.fallback, made.avoided, made.gpu_hours, made.returned] == [
+        Decimal(n) for n in (360, 40, 500, 50, 100)
+    ]
+    assert made.utilisation == Decimal("0.25")
+    assert made.break_even == Decimal("0.2")  # at 20 % of the hours 400 would be avoided, what everything costs
+    nothing = investment([], {"free": TARGETS["free"]}, Decimal(100))
+    assert (nothing.returned, nothing.utilisation, nothing.break_even) == (Decimal(0), None, None)
+
+
+async def test_what_the_sums_leave_out_is_said(engine: AsyncEngine, book: Book) -> None:
+    await book.write(*(book.exchange(State.COMPLETED, attempt(target)) for target in ("free", "gone", "own")))
+    made = await reports.make(engine, Tariff(TARGETS, None), MAY, ["target"], NOW)
+    assert made.notes == [
+        "free: without price or price_per_hour, so nothing of it is in the cost.",
+        "gone: no longer configured, so the hours of its machines are not in the return.",
+        "money.reference names no target with a price, so nothing counts as avoided.",
+    ]
+
+
+async def test_a_name_that_a_spreadsheet_would_take_for_a_formula_is_none(engine: AsyncEngine, book: Book) -> None:
+    await book.write(book.exchange(State.REFUSED, model='=HYPERLINK("http://evil")'))
+    made = await reports.make(engine, TARIFF, MAY, ["model"], NOW)
+    (row,) = csv.DictReader(io.StringIO(made.csv()))
+    assert row["model"] == '\'=HYPERLINK("http://evil")'
+
+
+async def test_erasure_takes_what_it_is_told_and_leaves_an_audit(engine: AsyncEngine, book: Book) -> None:
+    for number in range(30):
+        book.at = NOW - timedelta(days=number)
+        who = {"tenant": "acme" if number % 2 else "globex", "subject": "alice" if number % 3 else "bob"}
+        await book.write(book.exchange(State.COMPLETED, attempt(outcome=Outcome.DRIFTED), attempt(), **who))
+    assert await erasure.trim(engine, NOW - timedelta(days=19, hours=1), SYSTEM) == 20
+    assert await erasure.count(engine, "acme", "bob") == 6
+    assert await erasure.forget(engine, "acme", "bob", SYSTEM) == 6
+    assert await erasure.forget(engine, "acme", None, SYSTEM) == 14
+    left = await report(engine, Period(date(2030, 1, 1), date(2031, 1, 1)), ["tenant"])
+    assert [(row.group["tenant"], row.requests) for row in left] == [("globex", 10)]
+    async with engine.connect() as connection:
+        written = (await connection.execute(select(audit).order_by(audit.c.id))).mappings().all()
+    assert [(row["action"], row["tenant"], row["object"], json.loads(row["detail"])) for row in written] == [
+        ("ledger.trimmed", HOUSE, "before:2030-04-17", {"rows": 20}),
+        ("ledger.forgotten", "acme", "subject:bob", {"rows": 6}),
+        ("ledger.forgotten", "acme", "tenant:acme", {"rows": 14}),
+    ]
+
+
+async def test_erasure_goes_on_until_all_are_gone(
+    engine: AsyncEngine, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure, "_AT_ONCE", 4)
+    await book.write(*(book.exchange(State.REFUSED) for _ in range(9)))
+    assert await erasure.forget(engine, "acme", None, SYSTEM) == 9
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    money = {"currency": "CHF", "reference": "outside"}
+    targets = {"outside": {"price": {"input": "1000", "output": "2000"}}, "local": {"price_per_hour": "3600"}}
+    async with house(tmp_path, money=money, targets=targets) as running:
+        yield running
+
+
+async def asked(home: House, times: int = 1, **who: Any) -> None:
+    client = home.client(**who)
+    for _ in range(times):
+        question: Any = [{"role": "user", "content": "Bonjour"}]
+        raw = await client.chat.completions.with_raw_response.create(model=MODEL, messages=question)
+        await home.ledger(raw.headers["x-request-id"])
+
+
+async def get(home: House, path: str, token: str, **params: Any) -> tuple[int, Any, str]:
+    headers = {"authorization": f"Bearer {token}"}
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.get(f"{home.url}{path}", params=params) as answer,
+    ):
+        text = await answer.text()
+        return (
+            answer.status,
+            json.loads(text) if answer.content_type == "application/json" else text,
+            answer.content_type,
+        )
+
+
+def operator(home: House, tenant: str = "acme") -> str:
+    return home.token("olga", tenant=tenant, scopes=scopes_of("operator", tenant))
+
+
+async def test_operators_see_their_tenant_and_those_of_the_house_see_all(home: House) -> None:
+    await asked(home, 2)
+    await asked(home, 1, tenant="globex", subject="gus")
+    _, of_acme, _ = await get(home, "/admin/usage", operator(home))
+    assert [(row["tenant"], row["requests"]) for row in of_acme["data"]] == [("acme", 2)]
+    assert of_acme["total"]["prompt_tokens"] == 14
+    assert of_acme["total"]["avoided"] == "0.022"  # 2 × (7 × 1000 + 2 × 2000) / 10^6
+    assert (of_acme["currency"], of_acme["notes"], "investment" in of_acme) == ("CHF", [], False)
+    assert Decimal(of_acme["total"]["cost"]) > 0
+    _, of_all, _ = await get(home, "/admin/usage", operator(home, HOUSE), by=["tenant", "user"])
+    assert [(row["tenant"], row["user"], row["requests"]) for row in of_all["data"]] == [
+        ("acme", "alice", 2),
+        ("globex", "gus", 1),
+    ]
+    assert Decimal(of_all["investment"]["gpu"]) > 0
+    assert (await get(home, "/admin/usage", operator(home), tenant="globex"))[0] == 403
+    member = home.token("mia", scopes=SCOPES_OF_ROLE["member"])
+    assert (await get(home, "/admin/usage", member))[0] == 403
+
+
+async def test_callers_see_their_own_and_nothing_else(home: House) -> None:
+    await asked(home, 1)
+    await asked(home, 2, subject="bob")
+    await asked(home, 4, tenant="globex", subject="bob")
+    _, own, _ = await get(home, "/v1/usage", home.token("bob"), by="model")
+    assert [(row["model"], row["requests"]) for row in own["data"]] == [(MODEL, 2)]
+    assert "investment" not in own
+    assert (await get(home, "/v1/usage", home.token("bob"), by="tenant"))[0] == 400
+
+
+async def test_csv_and_mistakes(home: House) -> None:
+    await asked(home, 1)
+    status, text, kind = await get(home, "/admin/usage", operator(home), format="csv", by="model")
+    assert (status, kind) == (200, "text/csv")
+    assert [row["model"] for row in csv.DictReader(io.StringIO(text))] == [MODEL]
+    for params, param in (
+        ({"since": "yesterday"}, "since"),
+        ({"since": "2030-05-02", "until": "2030-05-02"}, "until"),
+        ({"since": "1990-01-01", "until": "2030-05-02"}, "since"),
+        ({"by": "colour"}, "0"),
+        ({"format": "xml"}, "format"),
+    ):
+        status, body, _ = await get(home, "/admin/usage", operator(home), **params)
+        assert (status, body["error"]["type"]) == (400, "invalid_request_error")
+        assert body["error"]["param"] == param
+
+
+def shown(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = main(words)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Path:
+    """The state of a gateway that was killed: its rows are in the journal alone."""
+    config = tmp_path / "passerelle.toml"
+    config.write_text(
+        f"""[state]
+directory = "{tmp_path}"
+[money]
+reference = "gpt"
+[targets.own]
+kind = "vllm"
+urls = ["http://127.0.0.1:1/v1"]
+model = "f"
+price_per_hour = 1.8
+[targets.gpt]
+kind = "openai"
+urls = ["http://127.0.0.1:1/v1"]
+model = "g"
+outside = true
+price = {{ input = 0.5, output = 1.5 }}
+[models.m]
+targets = ["own", "gpt"]
+""",
+        encoding="utf-8",
+    )
+    journal = Journal(tmp_path / "journal")
+    book = Book(database.engine("sqlite:///:memory:"), tmp_path)
+    book.at = datetime.now(UTC)
+    book.ledger = Ledger(
+        book.ledger._engine, journal, lambda: Tariff({"own": TARGETS["own"], "gpt": TARGETS["outside"]}, PRICE)
+    )
+    book.ledger.settle(book.exchange(State.COMPLETED, attempt("own", seconds=36), request_id="req-1"))
+    book.ledger.settle(book.exchange(State.COMPLETED, attempt("gpt", seconds=1), tenant="globex", subject="gus"))
+    journal.close()
+    return config
+
+
+def test_the_command_shows_a_table_and_what_the_machines_returned(
+    installation: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = shown(capsys, "usage", "--by", "tenant", "--by", "user", "--config", str(installation))
+    lines = [line.split() for line in out.splitlines()]
+    assert code == 0
+    assert lines[2][:4] == ["tenant", "user", "username", "requests"]
+    assert lines[3][:4] == ["acme", "alice", "-", "1"]
+    assert lines[4][:4] == ["globex", "gus", "-", "1"]
+    assert lines[5][:2] == ["total", "2"]
+    assert lines[3][-4:] == ["0.01", "0.018", "0.018", "0.000125"]
+    assert "return on investment: -" in out
+    assert "which no machine can reach" in out
+
+
+def test_the_command_writes_json_and_csv(installation: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = shown(capsys, "usage", "--format", "json", "--tenant", "acme", "--config", str(installation))
+    assert (json.loads(out)["total"]["requests"], "investment" in json.loads(out)) == (1, False)
+    _, out, _ = shown(capsys, "usage", "--format", "csv", "--by", "model", "--config", str(installation))
+    assert [row["requests"] for row in csv.DictReader(io.StringIO(out))] == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--month", "2030-05", "--since", "2030-05-01"), "--month goes without --since and --until"),
+        (("--since", "2030-05-02", "--until", "2030-05-01"), "--until holds 2030-05-01"),
+    ],
+)
+def test_a_period_that_is_none_is_told(
+    installation: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
+) -> None:
+    code, _, err = shown(capsys, "usage", *words, "--config", str(installation))
+    assert code == 1
+    assert sentence in err
+
+
+def test_the_groups_of_the_command_are_those_of_the_report() -> None:
+    assert get_args(Group) == GROUPS
+
+
+def test_rows_are_shown_and_deleted_by_command(installation: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = ("--config", str(installation))
+    _, out, _ = shown(capsys, "ledger", "show", "req-1", *config)
+    assert "tenant=acme" in out
+    assert "cost=0.018" in out
+    assert "no row" in shown(capsys, "ledger", "show", "req-9", *config)[2]
+    code, _, err = shown(capsys, "ledger", "forget", "--tenant", "acme", *config)
+    assert (code, "1 rows would be deleted for good: say --yes" in err) == (1, True)
+    assert "Deleted 1 rows." in shown(capsys, "ledger", "forget", "--tenant", "acme", "--yes", *config)[2]
+    assert shown(capsys, "ledger", "show", "req-1", *config)[1] == ""
+    assert "keep 31 or more" in shown(capsys, "ledger", "trim", "--keep-days", "30", "--yes", *config)[2]
+    assert "say --yes" in shown(capsys, "ledger", "trim", "--keep-days", "31", *config)[2]
+    assert "Deleted 0 rows." in shown(capsys, "ledger", "trim", "--keep-days", "31", "--yes", *config)[2]
+    _, out, _ = shown(capsys, "audit", "list", *config)
+    assert [line.split("\t")[3] for line in out.splitlines()] == ["ledger.trimmed", "ledger.forgotten"]
