@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from sqlalchemy import DateTime, Dialect, event
 from sqlalchemy.engine import URL, make_url
@@ -30,15 +31,22 @@ _UNAVAILABLE = frozenset({"08", "28", "3D", "53", "55", "57"})
 _NO_CHARACTER = "22021"
 
 
-def engine(url: str) -> AsyncEngine:
+# Seconds. A server that is stalled takes connections and answers nothing: nobody should wait for it for long.
+_CONNECT_S: Final = 3
+_POOL_S: Final = 3
+
+
+def engine(url: str, *, statement_s: float | None = None) -> AsyncEngine:
     """Make an engine from `sqlite:///path` or `postgresql://…`; nothing is connected yet.
 
-    A SQLite file is made readable by its owner alone, since it holds password hashes. Raises BadConfiguration.
+    `statement_s` bounds each statement on PostgreSQL, in seconds. A SQLite file is made readable by its owner alone, since it
+    holds password hashes. Raises BadConfiguration.
     """
     parsed = normalise(url)
     if parsed.get_backend_name() == "postgresql":
         # pre_ping: a connection that died while idle is replaced instead of failing a login.
-        return create_async_engine(parsed, pool_pre_ping=True)
+        limits = {"timeout": _CONNECT_S, "command_timeout": statement_s}
+        return create_async_engine(parsed, pool_pre_ping=True, pool_timeout=_POOL_S, connect_args=limits)
     if parsed.database not in {None, "", ":memory:"}:
         _create_private(Path(str(parsed.database)))
     created = create_async_engine(parsed)

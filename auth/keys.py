@@ -25,6 +25,8 @@ from auth.tables import MAX_NAME, api_keys, tenants, users
 from auth.tenants import check_name, ensure
 
 _GRANTED = ("name", "owner", "scopes", "models", "may_leave", "requests_per_minute", "expires_at")
+_SILENT_S = 1.0  # how long it is not asked after it did not
+_PATIENCE_S = 2.0  # how long the database may take to answer
 FRESH_S = 3.0  # how long an answer of the database is believed: a revoked key is refused everywhere after so long
 
 
@@ -185,8 +187,14 @@ class ApiKeys:
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
         remember: int = 10_000,
+        away: Callable[[bool], None] | None = None,
     ) -> None:
-        """`stale_s`: how old an answer may be while the database is away; `remember` bounds how many are kept."""
+        """`stale_s`: how old an answer may be while the database is away; `remember` bounds how many are kept.
+
+        `away` hears each time whether the database has answered.
+        """
+        self._heard = away or (lambda _: None)
+        self._silent_until = float("-inf")
         self._store, self._sealer, self._stale_s, self._now, self._clock = store, sealer, stale_s, now, clock
         self._remember = remember
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
@@ -218,6 +226,8 @@ class ApiKeys:
             raise
 
     async def _asked(self, sealed: str, known: _Answer | None) -> _Answer:
+        if self._clock() < self._silent_until:
+            return self._stale(known)
         # One question at a time about a key, however many requests wait for it; none of them can cancel it for the others.
         task = self._asking.get(sealed)
         if task is None:
@@ -226,12 +236,22 @@ class ApiKeys:
         try:
             return await asyncio.shield(task)
         except StoreUnavailable:
-            if known is None or self._clock() - known.asked > self._stale_s:
-                raise
-            return known
+            return self._stale(known)
+
+    def _stale(self, known: _Answer | None) -> _Answer:
+        if known is None or self._clock() - known.asked > self._stale_s:
+            raise StoreUnavailable("The user database does not answer.")
+        return known
 
     async def _ask(self, sealed: str) -> _Answer:
-        row = await self._store.holder(sealed)
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                row = await self._store.holder(sealed)
+        except (StoreUnavailable, TimeoutError) as error:
+            self._heard(True)
+            self._silent_until = self._clock() + _SILENT_S  # nobody else has to find out
+            raise StoreUnavailable("The user database does not answer.") from error
+        self._heard(False)
         expires = row["expires_at"].timestamp() if row and row["expires_at"] else float("inf")
         answer = _Answer(_principal(row) if row else None, expires, self._clock())
         self._answers[sealed] = answer

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 from fastapi import FastAPI
@@ -21,6 +22,7 @@ from auth.errors import AuthError
 from gateway import browsers, errors, routes, upkeep
 from gateway.administration import usage
 from gateway.chat import Chat
+from gateway.degraded import PARTS, Degraded
 from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound, Renderable
 from gateway.estimates import Estimates
 from gateway.guardrails.guards import Guards
@@ -40,6 +42,8 @@ from gateway.upstream import Upstream
 from gateway.watching import Watching
 
 log = structlog.get_logger()
+
+_GUARDS_SECONDS: Final = 60  # for how long a guard that failed once is said to be degraded
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,19 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     At SIGHUP they are read again by `read`, if it is given.
     """
     settings.require_models()
-    engine = database.engine(settings.state.database())
-    known = identities(settings, engine)
+    engine = database.engine(settings.state.database(), statement_s=settings.state.statement_seconds)
     metrics, catalogue = Metrics(frozenset(settings.models)), Catalogue(settings)
+    degraded = _degraded(catalogue)
+    known = identities(settings, engine, away=lambda gone: degraded.mark("keys", down=gone))
     journal = Journal(journal_folder(settings.state.directory))
     redis_url = settings.state.redis_url.get_secret_value() if settings.state.redis_url else None
-    ledger = Ledger(engine, journal, lambda: catalogue.tariff)
-    limits = quotas(settings, ledger, connect(redis_url) if redis_url else None)
+    ledger = Ledger(engine, journal, lambda: catalogue.tariff, away=lambda gone: degraded.mark("ledger", down=gone))
+    limits = quotas(
+        settings,
+        ledger,
+        connect(redis_url) if redis_url else None,
+        away=lambda gone: degraded.mark("limits", down=gone),
+    )
     shared = limits.limiter if isinstance(limits.limiter, Shared) else None
     upstream = Upstream(settings.times)
     watching = Watching(catalogue, upstream)
@@ -81,13 +91,19 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     reload = Reload(settings, read, catalogue, replaced) if read else None
     parts = Parts(engine, known, ledger, journal, upstream, watching, reload, shared)
     _show(metrics, catalogue)
+    metrics.watch_parts(PARTS, degraded.down)
     estimates = Estimates(
         Reckoner(),
         lambda: catalogue.tariff,
         seconds=settings.times.total,
         answer_tokens=lambda: limits.policy.answer_tokens,
     )
-    chat = Chat(settings, catalogue, upstream, Guards(settings.guards), limits, estimates, ledger, metrics.observe)
+    guards = Guards(
+        settings.guards,
+        settings.fail_policy,
+        lambda _: degraded.mark("guards", down=True, seconds=_GUARDS_SECONDS),
+    )
+    chat = Chat(settings, catalogue, upstream, guards, limits, estimates, ledger, degraded, metrics.observe)
 
     app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None)
     app.include_router(routes.v1(chat, known.access))
@@ -107,6 +123,12 @@ def from_environment() -> FastAPI:
     """The factory uvicorn's workers call; `PASSERELLE_CONFIG` names the configuration file."""
     configure_logging()
     return create_app(load_settings(), load_settings)
+
+
+def _degraded(catalogue: Catalogue) -> Degraded:
+    made = Degraded()
+    made.watch("metrics", lambda: any(pool.blind() for pool in catalogue.pools.values()))
+    return made
 
 
 def _show(metrics: Metrics, catalogue: Catalogue) -> None:

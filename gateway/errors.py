@@ -113,6 +113,13 @@ class LimitsUnavailable(GatewayError):
     code: str | None = "limits_unavailable"
 
 
+class GuardUnavailable(GatewayError):
+    """A guard that has to check the request cannot; told in French, as whoever chats may read it."""
+
+    status = 503
+    code: str | None = "guard_unavailable"
+
+
 class UpstreamFailed(GatewayError):
     """The model server answered, but not with anything usable."""
 

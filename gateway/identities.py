@@ -79,15 +79,15 @@ def administrators(settings: Settings, engine: AsyncEngine, sealed: Sealer, pass
     )
 
 
-def identities(settings: Settings, engine: AsyncEngine) -> Identities:
-    """Build it all; raises BadConfiguration."""
+def identities(settings: Settings, engine: AsyncEngine, away: Callable[[bool], None] | None = None) -> Identities:
+    """Build it all; `away` hears whether the database answers about API keys. Raises BadConfiguration."""
     auth, sealed, folder, passwords = settings.auth, sealer(settings), signing_keys(settings), Passwords()
     keys = folder.keys if folder is not None else _keys_of_setting(settings)
     revocations = Revocations(engine)
     tokens = Tokens(keys, auth.issuer, auth.audience, auth.token_seconds, revocations=revocations)
     managed = administrators(settings, engine, sealed, passwords)
     sessions = SessionStore(engine, auth.refresh_seconds)
-    api_keys = ApiKeys(managed.key_store, sealed, stale_s=auth.key_stale_seconds)
+    api_keys = ApiKeys(managed.key_store, sealed, stale_s=auth.key_stale_seconds, away=away)
     outside = OutsideTokens(auth.outside()) if auth.issuers else None
     access = Access(Verifier(tokens, api_keys, outside, revocations))
     rates = _rates(settings)

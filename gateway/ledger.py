@@ -103,8 +103,10 @@ class Ledger:
         journal: Journal,
         tariff: Callable[[], Tariff] = lambda: Tariff({}, None),
         now: Callable[[], datetime] | None = None,
+        away: Callable[[bool], None] | None = None,
     ) -> None:
-        """`tariff` gives the prices that hold now: a reload may change them."""
+        """`tariff` gives the prices that hold now, as a reload may change them; `away` hears whether the database takes rows."""
+        self._heard = away or (lambda _: None)
         self._engine, self._tariff = engine, tariff
         self._journal = journal
         self._now = now or (lambda: datetime.now(UTC))
@@ -129,7 +131,10 @@ class Ledger:
             try:
                 await self.drain()
             except (SQLAlchemyError, StoreUnavailable, OSError) as error:
+                self._heard(True)
                 log.warning("ledger_waits", reason=type(error).__name__)
+            else:
+                self._heard(False)
             await asyncio.sleep(_DRAIN_SECONDS)
 
     async def drain(self) -> None:

@@ -46,6 +46,7 @@ def quotas(
         limiter = Shared(
             redis,
             workers=settings.server.workers,
+            degrade=settings.fail_policy.redis == "degrade",
             spent=told,
             away=heard,
             lost=lost,
@@ -55,7 +56,8 @@ def quotas(
     async def spent(check: Check) -> int:
         return await of_ledger(ledger, check)
 
-    made = Quotas(limiter, Policy(settings.limits), spent, told=told)
+    cached = settings.fail_policy.database_limits == "cached"
+    made = Quotas(limiter, Policy(settings.limits), spent, told=told, cached=cached)
     return made
 
 

@@ -91,6 +91,10 @@ class Pool:
     key: str | None = field(default=None, repr=False)
     probed: bool = False
 
+    def blind(self) -> bool:
+        """Whether what a replica shows of itself cannot be used, so that our own counts alone choose among them."""
+        return self.target.kind == "vllm" and any(replica.load.problem is not None for replica in self.replicas)
+
     @property
     def context_length(self) -> int | None:
         """How many tokens a prompt and its answer may have together, None where nobody has said."""

@@ -41,11 +41,12 @@ class Server(Part):
 class State(Part):
     """Where users, ledger and journal are kept. Without a Redis URL limits are counted in each process.
 
-    Installations that share one Redis have a `redis_prefix` each.
+    Installations that share one Redis have a `redis_prefix` each. `statement_seconds` bounds each statement on PostgreSQL.
     """
 
     directory: Path = Path(".passerelle")
     database_url: SecretStr | None = None
+    statement_seconds: Seconds = 15
     redis_url: SecretStr | None = None
     redis_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "passerelle"
 
@@ -110,6 +111,21 @@ class Money(Part):
     reference: str | None = None
 
 
+class FailPolicy(Part):
+    """What happens while something is away.
+
+    `redis`: each worker enforces its share of the limits (`degrade`), or nobody is served (`refuse`). `database_limits`: while
+    nobody can say what was spent of a budget, its counter holds (`cached`), or whoever has one is not served (`refuse`). A guard
+    that fails, or takes over `guard_seconds` for a piece of text, lets nothing through (`closed`) or everything (`open`).
+    """
+
+    redis: Literal["degrade", "refuse"] = "degrade"
+    database_limits: Literal["cached", "refuse"] = "cached"
+    enforcing_guards: Literal["closed", "open"] = "closed"
+    annotating_guards: Literal["closed", "open"] = "open"
+    guard_seconds: Seconds = 2
+
+
 class Model(Part):
     """A published model: the targets that may answer for it, in the order they are asked."""
 
@@ -135,6 +151,7 @@ class Settings(BaseSettings):
     times: Times = Times()
     routing: Routing = Routing()
     guards: Guards = Guards()
+    fail_policy: FailPolicy = FailPolicy()
     money: Money = Money()
     targets: dict[str, Target] = {}
     models: dict[str, Model] = {}

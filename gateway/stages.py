@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gateway.degraded import Degraded
 from gateway.estimates import Estimates
 from gateway.exchange import Exchange
 from gateway.guardrails.guards import Guards
@@ -27,5 +28,6 @@ class Stages:
     quotas: Quotas
     estimates: Estimates
     ledger: Ledger
+    degraded: Degraded
     observe: Callable[[Exchange], None]
     clock: Callable[[], float] = time.monotonic

@@ -11,7 +11,8 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, Protocol
 
 import orjson
@@ -128,6 +129,17 @@ class Metrics:
         self._under_way = Gauge(
             "passerelle_target_in_flight", "Requests that have a place at a target.", ["target"], registry=self.registry
         )
+
+    def watch_parts(self, parts: Iterable[str], down: Callable[[Any], bool]) -> None:
+        """Show which parts work without what they depend on, asked for at each scrape."""
+        gauge = Gauge(
+            "passerelle_degraded",
+            "1 while a part works without what it depends on (docs/robustness.md).",
+            ["part"],
+            registry=self.registry,
+        )
+        for part in parts:
+            gauge.labels(part).set_function(partial(down, part))
 
     def watch_queue(self, target: str, queue: Queue) -> None:
         """Show how many requests a target has and how many wait for it, asked for at each scrape."""

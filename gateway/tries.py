@@ -12,7 +12,7 @@ from gateway.answer import Answer
 from gateway.errors import ContextLengthExceeded, GatewayError
 from gateway.exchange import Exchange, Outcome, State
 from gateway.failure import Failure
-from gateway.guardrails.gate import Drift, Violation
+from gateway.guardrails.gate import Drift, GuardFailed, Violation
 from gateway.protocol import Request
 from gateway.routing import Ask, Ladder
 from gateway.stages import Stages
@@ -23,6 +23,10 @@ REFUSAL = (
     "Je suis désolé : je n'ai pas réussi à formuler une réponse en français à cette demande. "
     "Vous pouvez la reformuler ou réessayer dans un instant."
 )
+UNCHECKED = (
+    "Je suis désolé : ma réponse ne peut pas être vérifiée pour le moment. Vous pouvez réessayer dans un instant."
+)
+UNCHECKED_CLOSING = "\n\nJe m'arrête ici : la suite de ma réponse ne peut pas être vérifiée pour le moment."
 CLOSING = "\n\nJe m'arrête ici : la suite de ma réponse n'était pas en français."
 
 
@@ -108,7 +112,7 @@ class Tries:
                 attempt.outcome, attempt.reason = Outcome.DRIFTED, "language"
                 raise
             attempt.outcome, self._exchange.blocked_by = Outcome.SERVED, violation.guard
-            for last in answer.block(CLOSING if isinstance(violation, Drift) else ""):
+            for last in answer.block(self._closing(violation)):
                 yield last
         except Failure as failure:
             attempt.reason = failure.reason
@@ -128,6 +132,11 @@ class Tries:
             async for chunk in chunks:
                 ask.call.begun()
                 yield self._surface.read(chunk)
+
+    def _closing(self, violation: Violation) -> str:
+        if isinstance(violation, GuardFailed):
+            return UNCHECKED if self._exchange.state is State.QUEUED else UNCHECKED_CLOSING
+        return CLOSING if isinstance(violation, Drift) else ""
 
     def _refusal(self) -> list[Chunk]:
         self._exchange.blocked_by = "language"

@@ -8,6 +8,8 @@ has not been given back by then is never delivered.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from time import perf_counter
 from typing import Protocol
 
 from gateway.guardrails import sentences
@@ -34,6 +36,14 @@ class ForbiddenTerm(Violation):
     """A forbidden term stands in the answer."""
 
     guard = "terms"
+
+
+class GuardFailed(Violation):
+    """A guard raised, or took too long, and must not be passed over."""
+
+    def __init__(self, guard: str) -> None:
+        super().__init__()
+        self.guard = guard
 
 
 class Stage(Protocol):
@@ -157,13 +167,77 @@ class TermsStage:
         return released
 
 
+class Failsafe:
+    """A stage that may fail: then it lets nothing through any more, or, `open`, everything.
+
+    `told` hears why. A stage cannot be interrupted: one that took over `seconds` for a text has failed after the fact.
+    """
+
+    def __init__(
+        self, guard: str, stage: Stage, *, open_: bool, seconds: float, told: Callable[[str, str], None]
+    ) -> None:
+        self._guard, self._stage, self._open, self._seconds, self._told = guard, stage, open_, seconds, told
+        self._held = ""  # what has come and not left; kept only where it may have to leave
+        self.failed = False
+
+    def feed(self, text: str) -> str:
+        """See `Stage`."""
+        return self._passed(text, self._stage.feed)
+
+    def finish(self) -> str:
+        """See `Stage`."""
+        return self._passed("", lambda _: self._stage.finish())
+
+    def _passed(self, text: str, step: Callable[[str], str]) -> str:
+        if self._open:
+            self._held += text
+        if self.failed:
+            return self._without()
+        began = perf_counter()
+        try:
+            released = step(text)
+        except Violation:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever goes wrong in a guard, it has not checked the text
+            return self._fail(type(error).__name__)
+        if perf_counter() - began > self._seconds:
+            return self._fail("timeout")
+        if self._open:
+            self._held = self._held[len(released) :]
+        return released
+
+    def _fail(self, reason: str) -> str:
+        self.failed = True
+        self._told(self._guard, reason)
+        return self._without()
+
+    def _without(self) -> str:
+        if not self._open:
+            raise GuardFailed(self._guard)
+        released, self._held = self._held, ""
+        return released
+
+
 class Gate:
     """The stages of one text of one answer, in order."""
 
-    def __init__(self, language: LanguageStage | None, terms: TermsStage | None) -> None:
+    def __init__(
+        self,
+        language: LanguageStage | None,
+        terms: TermsStage | None,
+        safe: Callable[[str, Stage], Failsafe] | None = None,
+    ) -> None:
+        """`safe` puts a failsafe around the stage of a guard."""
         self.language = language
         self.terms = terms
-        self._stages: list[Stage] = [stage for stage in (language, terms) if stage is not None]
+        given: dict[str, Stage | None] = {"language": language, "terms": terms}
+        stages = {name: stage for name, stage in given.items() if stage is not None}
+        self.safes = {name: safe(name, stage) for name, stage in stages.items()} if safe else {}
+        self._stages: list[Stage] = list(self.safes.values() if safe else stages.values())
+
+    def failed(self, guard: str) -> bool:
+        """Whether a guard has failed here."""
+        return guard in self.safes and self.safes[guard].failed
 
     def feed(self, text: str) -> str:
         """What may be delivered now; raises `Violation`."""

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from time import perf_counter
 
-from gateway.errors import ContentPolicy
-from gateway.guardrails.gate import Gate, LanguageStage, TermsStage
+import structlog
+
+from gateway.errors import ContentPolicy, GuardUnavailable
+from gateway.guardrails.gate import Failsafe, Gate, LanguageStage, Stage, TermsStage
 from gateway.guardrails.language import Detector, Verdict
 from gateway.guardrails.terms import Terms
+from gateway.settings import FailPolicy
 from gateway.settings import Guards as GuardSettings
+
+log = structlog.get_logger()
 
 
 class Guards:
     """Holds what is costly to build: the detector and the compiled list of terms."""
 
-    def __init__(self, settings: GuardSettings) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        settings: GuardSettings,
+        policy: FailPolicy | None = None,
+        failed: Callable[[str], None] | None = None,
+    ) -> None:
+        """`policy` says what becomes of a text that a guard fails on; `failed` hears of the guard."""
+        self._settings, self._policy, self._heard = settings, policy or FailPolicy(), failed
         self._detector = Detector(settings.language.margin)
         self._terms = Terms(settings.terms.terms)
 
@@ -24,9 +36,20 @@ class Guards:
 
         Raises:
             ContentPolicy: a message holds a forbidden term. The term is not echoed.
+            GuardUnavailable: nobody can tell, and the policy is to refuse then.
         """
-        if self._settings.terms.mode == "enforce" and self._terms and any(map(self._terms.found, texts)):
+        if self._settings.terms.mode != "enforce" or not self._terms:
+            return
+        began = perf_counter()
+        try:
+            found = any(map(self._terms.found, texts))
+        except Exception as error:  # noqa: BLE001  # whatever goes wrong in a guard, it has not checked the text
+            self._unchecked("terms", type(error).__name__)
+            return
+        if found:
             raise ContentPolicy("Votre demande contient un terme que ce service n'accepte pas.", param=param)
+        if perf_counter() - began > self._policy.guard_seconds:
+            self._unchecked("terms", "timeout")
 
     def gate(self) -> Gate:
         """A fresh gate for one text of one answer."""
@@ -36,13 +59,14 @@ class Guards:
             if language.mode != "off"
             else None,
             TermsStage(self._terms, enforce=terms.mode == "enforce") if terms.mode != "off" and self._terms else None,
+            self._failsafe,
         )
 
     def audit(self, gates: Iterable[Gate], *, blocked_by: str | None = None, repairs: int = 0) -> dict[str, str]:
         """What each guard decided on an answer: `passed`, `blocked`, `modified`, `flagged` or `off`.
 
-        `flagged` is what `annotate` says where `enforce` would have acted; `not_evaluated` means too little prose, or no
-        answer at all.
+        `flagged` is what `annotate` says where `enforce` would have acted; `not_evaluated` means too little prose, no answer at
+        all, or that the guard has failed.
         """
         gates = list(gates)
         language = [gate.language for gate in gates if gate.language is not None]
@@ -51,9 +75,30 @@ class Guards:
             "language": "off" if self._settings.language.mode == "off" else _language(language, repairs),
             "terms": "off" if self._settings.terms.mode == "off" or not self._terms else _terms(terms),
         }
+        for guard in verdicts:
+            if any(gate.failed(guard) for gate in gates):
+                verdicts[guard] = "not_evaluated"
         if blocked_by:
             verdicts[blocked_by] = "blocked"
         return verdicts
+
+    def _failsafe(self, guard: str, stage: Stage) -> Failsafe:
+        mode = self._settings.language.mode if guard == "language" else self._settings.terms.mode
+        policy = self._policy.enforcing_guards if mode == "enforce" else self._policy.annotating_guards
+        return Failsafe(guard, stage, open_=policy == "open", seconds=self._policy.guard_seconds, told=self._failed)
+
+    def _failed(self, guard: str, reason: str) -> None:
+        log.error("guard_failed", guard=guard, reason=reason)
+        if self._heard is not None:
+            self._heard(guard)
+
+    def _unchecked(self, guard: str, reason: str) -> None:
+        self._failed(guard, reason)
+        if self._policy.enforcing_guards == "closed":
+            raise GuardUnavailable(
+                "Votre demande ne peut pas être vérifiée pour le moment : réessayez dans un instant.",
+                headers={"retry-after": "5"},
+            )
 
 
 def _terms(stages: list[TermsStage]) -> str:

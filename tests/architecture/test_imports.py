@@ -6,7 +6,7 @@ from tests.architecture.sources import Module, modules, top
 
 # The gateway's layers, lowest first: a module imports only from layers below its own.
 LAYERS = (
-    {"errors", "target", "documented", "browsers", "migrations", "upkeep"},
+    {"errors", "target", "documented", "browsers", "migrations", "upkeep", "degraded"},
     {"identity", "money", "busy", "bounds"},
     {"parameters", "settings", "exchange", "sse", "journal"},
     {"protocol", "failure"},

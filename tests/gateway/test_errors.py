@@ -23,6 +23,7 @@ EXPECTED = {
     "RateLimited": (429, "requests", "rate_limit_exceeded"),
     "InsufficientQuota": (429, "insufficient_quota", "insufficient_quota"),
     "LimitsUnavailable": (503, "server_error", "limits_unavailable"),
+    "GuardUnavailable": (503, "server_error", "guard_unavailable"),
     "UpstreamFailed": (502, "server_error", "upstream_failed"),
     "UpstreamUnavailable": (503, "server_error", "upstream_unavailable"),
     "Overloaded": (503, "server_error", "overloaded"),
