@@ -21,6 +21,7 @@ from auth import database
 from auth.errors import AuthError
 from gateway import browsers, errors, routes, upkeep
 from gateway.administration import usage
+from gateway.alerts import Alerts
 from gateway.chat import Chat
 from gateway.degraded import PARTS, Degraded
 from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound, Renderable
@@ -54,6 +55,7 @@ class Parts:
     identities: Identities
     ledger: Ledger
     journal: Journal
+    alerts: Alerts
     upstream: Upstream
     watching: Watching
     reload: Reload | None
@@ -89,7 +91,7 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
         await watching.follow()
 
     reload = Reload(settings, read, catalogue, replaced) if read else None
-    parts = Parts(engine, known, ledger, journal, upstream, watching, reload, shared)
+    parts = Parts(engine, known, ledger, journal, alerts, upstream, watching, reload, shared)
     _show(metrics, catalogue)
     metrics.watch_parts(PARTS, degraded.down)
     estimates = Estimates(
@@ -153,6 +155,7 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], AbstractAsyncContextManager[N
             tasks = [asyncio.create_task(parts.ledger.run()), asyncio.create_task(upkeep.run(parts.identities.upkeep))]
             if parts.shared is not None:
                 tasks.append(asyncio.create_task(parts.shared.run()))
+            tasks.append(asyncio.create_task(parts.alerts.run()))
             if parts.reload is not None:
                 tasks.append(asyncio.create_task(parts.reload.run()))
             yield
@@ -170,6 +173,7 @@ async def _close(parts: Parts) -> None:
         await parts.ledger.drain()
     except (AuthError, SQLAlchemyError, OSError) as error:
         log.warning("ledger_waits", reason=type(error).__name__)  # the next start drains what is left
+    await parts.alerts.close()
     await upkeep.once(parts.identities.upkeep)  # when keys were used last
     if parts.identities.outside is not None:
         await parts.identities.outside.close()

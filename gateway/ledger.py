@@ -27,6 +27,7 @@ from auth.errors import StoreUnavailable
 from gateway.exchange import Attempt, Exchange, Outcome, State
 from gateway.journal import Journal, read
 from gateway.money import UNIT, ZERO, Tariff
+from gateway.outbox import rows as alerts
 
 log = structlog.get_logger()
 
@@ -75,7 +76,9 @@ rows = Table(
     *(Index(f"ix_ledger_{column}_at", column, "at") for column in ("tenant", "subject", "key", "model")),
 )
 
-LINEAGE: Final = schema.Lineage("ledger", Path(__file__).parent / "migrations", "0002", metadata)
+alerts.to_metadata(metadata)  # migrated with the ledger
+
+LINEAGE: Final = schema.Lineage("ledger", Path(__file__).parent / "migrations", "0003", metadata)
 _SIZES: Final = {column.name: column.type.length for column in rows.c if isinstance(column.type, String)}
 # What a journal's line of before these columns says of them.
 _EARLIER: Final = {"key": None, "busy_seconds": 0.0, "cost": "0", "avoided": "0"}

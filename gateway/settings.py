@@ -18,6 +18,7 @@ from gateway.bounds import Limits
 from gateway.identity import Auth
 from gateway.money import Tariff
 from gateway.target import BadKeyFile, Count, Part, Seconds, Target
+from gateway.webhooks import Alerting
 
 Mode = Literal["enforce", "annotate", "off"]
 
@@ -153,6 +154,7 @@ class Settings(BaseSettings):
     guards: Guards = Guards()
     fail_policy: FailPolicy = FailPolicy()
     money: Money = Money()
+    alerts: Alerting = Alerting()
     targets: dict[str, Target] = {}
     models: dict[str, Model] = {}
 

@@ -7,10 +7,10 @@ from tests.architecture.sources import Module, modules, top
 # The gateway's layers, lowest first: a module imports only from layers below its own.
 LAYERS = (
     {"errors", "target", "documented", "browsers", "migrations", "upkeep", "degraded"},
-    {"identity", "money", "busy", "bounds"},
-    {"parameters", "settings", "exchange", "sse", "journal"},
+    {"identity", "money", "busy", "bounds", "webhooks"},
+    {"parameters", "settings", "exchange", "sse", "journal", "outbox"},
     {"protocol", "failure"},
-    {"guardrails", "upstream", "limits", "ledger", "disconnect", "access", "telemetry", "payload"},
+    {"guardrails", "upstream", "limits", "ledger", "alerts", "disconnect", "access", "telemetry", "payload"},
     {"breaker", "load", "admission"},
     {"pool"},
     {"routing", "fit", "probe", "reckoning"},

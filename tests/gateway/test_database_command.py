@@ -22,14 +22,14 @@ def test_tables_are_led_up_and_back_and_their_revision_is_shown(
         assert main(["database", *words, "--config", config]) == 0
         return capsys.readouterr().out
 
-    assert shown("status") == "auth\tnone\t0002\nledger\tnone\t0002\n"
+    assert shown("status") == "auth\tnone\t0002\nledger\tnone\t0003\n"
     shown("upgrade")
-    assert shown("status") == "auth\t0002\t0002\nledger\t0002\t0002\n"
+    assert shown("status") == "auth\t0002\t0002\nledger\t0003\t0003\n"
     shown("downgrade", "auth", "0001", "--yes")
     assert shown("status").startswith("auth\t0001\t0002\n")
     shown("upgrade")
     shown("downgrade", "ledger", "base", "--yes")
-    assert shown("status") == "auth\t0002\t0002\nledger\tnone\t0002\n"
+    assert shown("status") == "auth\t0002\t0002\nledger\tnone\t0003\n"
 
 
 def test_a_revision_that_is_not_there_is_one_sentence(config: str, capsys: pytest.CaptureFixture[str]) -> None:
