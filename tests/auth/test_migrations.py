@@ -23,6 +23,7 @@ from auth.schema import AUTH, Lineage
 from auth.store import UserStore
 from auth.tenants import TenantStore
 from gateway.ledger import LINEAGE
+from gateway.outbox import Crossing, Letter, Outbox
 from tests.auth.server import SEALER
 
 LINEAGES = [pytest.param(lineage, id=lineage.name) for lineage in (AUTH, LINEAGE)]
@@ -173,6 +174,29 @@ async def test_a_ledger_of_before_is_taken_over_with_its_rows(opened: AsyncEngin
         )
         await connection.execute(text(f"DROP TABLE {LINEAGE.version_table}"))
     await schema.prepare(opened, LINEAGE)
+    assert await column(opened, "SELECT exchange_id FROM ledger") == ["e"]
+
+
+async def test_alerts_come_beside_the_ledger_and_go_without_it(opened: AsyncEngine) -> None:
+    await schema.upgrade(opened, LINEAGE, "0002")
+    row = {"id": "e", "at": SAME["created_at"], "text": "x", "number": 1}
+    async with opened.begin() as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO ledger (exchange_id, sequence, request_id, at, kind, tenant, subject, model, target, state,"
+                " status, prompt_tokens, completion_tokens, usage_source, seconds, guards, cost) VALUES (:id, :number, :text,"
+                " :at, :text, :text, :text, :text, :text, :text, :number, :number, :number, :text, :number, :text, :number)"
+            ).bindparams(**row)
+        )
+    await schema.prepare(opened, LINEAGE)
+    letter = Letter(Crossing("user", "alice", "money_per_month", "2026-11", 80), "r", "msg_1", SAME["created_at"], "{}")
+    await Outbox(opened).put([letter, letter])
+    assert await column(opened, "SELECT message FROM alerts") == ["msg_1"]
+    await schema.downgrade(opened, LINEAGE, "0002")
+    assert "alerts" not in await tables(opened)
+    assert await column(opened, "SELECT cost FROM ledger") == [1]
+    await schema.prepare(opened, LINEAGE)
+    assert await column(opened, "SELECT message FROM alerts") == []
     assert await column(opened, "SELECT exchange_id FROM ledger") == ["e"]
 
 

@@ -2,8 +2,26 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from auth import database, schema
+from gateway.ledger import LINEAGE
 from tests.house import House, house
+
+
+@pytest.fixture
+async def bare_engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """A database without tables."""
+    made = database.engine(database_url)
+    yield made
+    await made.dispose()
+
+
+@pytest.fixture
+async def ready_engine(bare_engine: AsyncEngine) -> AsyncEngine:
+    """A database with the ledger's tables."""
+    await schema.prepare(bare_engine, LINEAGE)
+    return bare_engine
 
 
 @pytest.fixture

@@ -150,6 +150,20 @@ ISSUER = "[auth.issuers.acme]\nissuer = 'https://i'\naudience = 'a'\njwks_url = 
         ),
         ("[guards.language]\nhold_characters = 5", "guards.language.hold_characters holds 5, but input should be"),
         ("[guards.terms]\nterms = ['']", "guards.terms.terms.0 holds '', but string should have at least 1 character."),
+        (
+            "[alerts]\npercents = [80, 101]",
+            "alerts.percents.1 holds 101, but input should be less than or equal to 100.",
+        ),
+        ("[alerts]\npercents = [0]", "alerts.percents.0 holds 0, but input should be greater than or equal to 1."),
+        ("[alerts]\npercents = []", "alerts.percents holds a value, but list should have at least 1 item"),
+        ("[alerts]\npercents = [100, 80]", "alerts.percents holds a value, but must be in rising order, each once."),
+        ("[alerts]\npercents = [80, 80]", "alerts.percents holds a value, but must be in rising order, each once."),
+        ("[alerts]\nurls = ['ftp://h']", "alerts.urls.0 holds a value, but URL scheme should be 'http' or 'https'."),
+        (
+            "[alerts]\nsecret = 'abc'",
+            "alerts.secret holds a value, but must be whsec_ and the base64 of 24 to 64 random",
+        ),
+        ("[alerts]\nsecret = 'whsec_abcd'", "alerts.secret holds a value, but must be whsec_ and the base64 of 24"),
         ("[targets.a]\nkind = 'tgi'", "targets.a.kind holds 'tgi', but input should be 'vllm' or 'openai'."),
         ("[targets.a]\nkind = 'vllm'\nmodel = 'm'", "targets.a.urls is missing (see passerelle.example.toml)."),
         ("[targets.a]\nkind = 'vllm'\nurls = []\nmodel = 'm'", "targets.a.urls holds a value, but list should have"),
@@ -189,6 +203,11 @@ SECRET = "hunter2"
         f"[server]\nport = 'postgresql://u:{SECRET}@h/d'",
         f"[targets.a]\nkind = 'vllm'\nmodel = 'm'\nurls = ['ftp://u:{SECRET}@h']",
         f"[targets.a]\nkind = 'vllm'\nurls = ['http://u:{SECRET}@h']",
+        f"[alerts]\nurls = ['ftp://h/{SECRET}', 'h/{SECRET}', 1]",
+        f"[alerts]\nurls = 'https://h/{SECRET}'",
+        f"[alerts]\nsecret = 'whsec_{SECRET}'",
+        f"[alerts]\nsecret = ['{SECRET}']",
+        f"[alerts]\npercents = ['https://h/{SECRET}']",
         f"[targets]\na = ['http://u:{SECRET}@h']",
         f"[targets.a]\nkind = 'vllm'\nmodel = 'm'\nurls = ['http://h']\napi_key_env = ['{SECRET}']",
     ],
@@ -201,6 +220,14 @@ def test_a_secret_does_not_show_when_settings_are_printed(tmp_path: Path) -> Non
     settings = load(written(tmp_path, f"[state]\ndatabase_url = 'postgresql://u:{SECRET}@h/d'"))
     assert SECRET not in repr(settings)
     assert settings.state.database() == f"postgresql://u:{SECRET}@h/d"
+
+
+def test_where_alerts_go_does_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PASSERELLE_ALERTS__URLS", f'["https://u:{SECRET}@h/{SECRET}?t={SECRET}"]')
+    monkeypatch.setenv("PASSERELLE_ALERTS__SECRET", f"whsec_{'hunter20' * 4}")
+    settings = load()
+    assert SECRET not in f"{settings!r} {settings} {settings.alerts.model_dump()} {settings.alerts.model_dump_json()}"
+    assert str(settings.alerts.urls[0].get_secret_value()) == f"https://u:{SECRET}@h/{SECRET}?t={SECRET}"
 
 
 def test_the_environment_wins_over_the_file_and_leaves_the_rest(
