@@ -189,7 +189,7 @@ async def test_alerts_come_beside_the_ledger_and_go_without_it(opened: AsyncEngi
             ).bindparams(**row)
         )
     await schema.prepare(opened, LINEAGE)
-    letter = Letter(Crossing("user", "alice", "money_per_month", "2026-11", 80), "r", "msg_1", SAME["created_at"], "{}")
+    letter = Letter(Crossing("user", "alice", "money_per_month", "2026-11", 80), "r", "msg_1", datetime.now(UTC), "{}")
     await Outbox(opened).put([letter, letter])
     assert await column(opened, "SELECT message FROM alerts") == ["msg_1"]
     await schema.downgrade(opened, LINEAGE, "0002")
