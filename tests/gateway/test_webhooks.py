@@ -22,14 +22,17 @@ from tests.gateway.inbox import DROP, HANG, MONTH, SECRET, done, inbox, logged, 
 
 async def test_a_dead_receiver_brings_the_other_no_repeats_and_no_delay(ready_engine: AsyncEngine) -> None:
     patient = Schedule(first=0.02, longest=0.05, tries=1000, limit=20, look=0.02)
-    async with inbox(always=HANG) as dead, inbox() as alive:
-        async with running(worker(ready_engine, dead.url, alive.url, schedule=patient)) as alerts:
-            alerts.spent(*MONTH, 100, 100)
-            await alive.until(taken=2)
-            assert len(dead.posts) <= 1
-            dead.always = 500
-            dead.closing.set()
-            await dead.until(4)
+    async with (
+        inbox(always=HANG) as dead,
+        inbox() as alive,
+        running(worker(ready_engine, dead.url, alive.url, schedule=patient)) as alerts,
+    ):
+        alerts.spent(*MONTH, 100, 100)
+        await alive.until(taken=2)
+        assert len(dead.posts) <= 1
+        dead.always = 500
+        dead.closing.set()
+        await dead.until(4)
     assert alive.told() == [("alice", "2026-11", 80), ("alice", "2026-11", 100)]
     assert len(alive.posts) == 2
 
