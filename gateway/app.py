@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -32,7 +33,9 @@ from gateway.identities import Identities, identities
 from gateway.journal import Journal
 from gateway.ledger import Ledger, journal_folder
 from gateway.limiting import quotas
+from gateway.limits.checks import Check, Measure
 from gateway.limits.shared import Shared, connect
+from gateway.money import NANO
 from gateway.reckoning import Reckoner
 from gateway.reload import Reload
 from gateway.routing import Catalogue
@@ -75,10 +78,12 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     journal = Journal(journal_folder(settings.state.directory))
     redis_url = settings.state.redis_url.get_secret_value() if settings.state.redis_url else None
     ledger = Ledger(engine, journal, lambda: catalogue.tariff, away=lambda gone: degraded.mark("ledger", down=gone))
+    alerts = Alerts(engine, settings.alerts, lambda: catalogue.tariff.currency)
     limits = quotas(
         settings,
         ledger,
         connect(redis_url) if redis_url else None,
+        told=partial(_alert, alerts),
         away=lambda gone: degraded.mark("limits", down=gone),
     )
     shared = limits.limiter if isinstance(limits.limiter, Shared) else None
@@ -131,6 +136,14 @@ def _degraded(catalogue: Catalogue) -> Degraded:
     made = Degraded()
     made.watch("metrics", lambda: any(pool.blind() for pool in catalogue.pools.values()))
     return made
+
+
+def _alert(alerts: Alerts, check: Check, spent: int) -> None:
+    """Tell of a budget; money is counted in billionths."""
+    used, limit = (
+        (NANO * spent, NANO * check.limit) if check.measure is Measure.MONEY_PER_MONTH else (spent, check.limit)
+    )
+    alerts.spent(check.scope, check.name, check.measure, check.window, used, limit)
 
 
 def _show(metrics: Metrics, catalogue: Catalogue) -> None:

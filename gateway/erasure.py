@@ -16,6 +16,7 @@ from auth.audit import Actor, record
 from auth.database import translated
 from auth.principal import HOUSE
 from gateway.ledger import rows
+from gateway.outbox import rows as alerts
 
 _AT_ONCE: Final = 5_000  # rows in a transaction: whoever writes meanwhile does not wait for long
 
@@ -30,7 +31,20 @@ async def forget(engine: AsyncEngine, tenant: str, subject: str | None, by: Acto
     of, what = rows.c.tenant == tenant, f"tenant:{tenant}"
     if subject is not None:
         of, what = of & (rows.c.subject == subject), f"subject:{subject}"
+    await _forget_alerts(engine, tenant, subject)
     return await _delete(engine, of, by, "ledger.forgotten", tenant, what)
+
+
+async def _forget_alerts(engine: AsyncEngine, tenant: str, subject: str | None) -> None:
+    """Those of single keys go by themselves, when their time is over."""
+    of_users, name = alerts.c.scope == "user", f"{tenant}/"
+    which = of_users & (alerts.c.name == f"{name}{subject}")
+    if subject is None:
+        every = of_users & (func.substr(alerts.c.name, 1, len(name)) == name)
+        which = every | ((alerts.c.scope == "tenant") & (alerts.c.name == tenant))
+    with translated():
+        async with engine.begin() as connection:
+            await connection.execute(delete(alerts).where(which))
 
 
 async def count(engine: AsyncEngine, tenant: str, subject: str | None) -> int:

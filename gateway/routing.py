@@ -171,7 +171,7 @@ class Catalogue:
             else:
                 log.warning("model_left_out", model=name, reason="none of its targets can be used")
         self.pools, self.routing, self._models = pools, settings.routing, models
-        self.tariff, self.currency = settings.tariff(), settings.money.currency
+        self.tariff = settings.tariff()
         self._owners = {name: model.owned_by for name, model in settings.models.items()}
 
     def names(self) -> list[str]:

@@ -111,8 +111,9 @@ class Tries:
             if isinstance(violation, Drift) and self._exchange.state is State.QUEUED:
                 attempt.outcome, attempt.reason = Outcome.DRIFTED, "language"
                 raise
+            closing = _closing(violation, begun=attempt.outcome is Outcome.SERVED)
             attempt.outcome, self._exchange.blocked_by = Outcome.SERVED, violation.guard
-            for last in answer.block(self._closing(violation)):
+            for last in answer.block(closing):
                 yield last
         except Failure as failure:
             attempt.reason = failure.reason
@@ -133,11 +134,6 @@ class Tries:
                 ask.call.begun()
                 yield self._surface.read(chunk)
 
-    def _closing(self, violation: Violation) -> str:
-        if isinstance(violation, GuardFailed):
-            return UNCHECKED if self._exchange.state is State.QUEUED else UNCHECKED_CLOSING
-        return CLOSING if isinstance(violation, Drift) else ""
-
     def _refusal(self) -> list[Chunk]:
         self._exchange.blocked_by = "language"
         self._answer = self._new_answer()
@@ -157,6 +153,13 @@ class Tries:
             self._exchange.move(State.COMMITTED)
             self._exchange.first_text = self._stages.clock()
             self.audit()
+
+
+def _closing(violation: Violation, *, begun: bool) -> str:
+    """What is said in place of what may not be delivered; `begun`: something was."""
+    if isinstance(violation, GuardFailed):
+        return UNCHECKED_CLOSING if begun else UNCHECKED
+    return CLOSING if isinstance(violation, Drift) else ""
 
 
 def tokens(texts: Iterable[str]) -> int:

@@ -11,6 +11,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from tests.gateway.inbox import inbox
 from tests.house import MODEL, House, house
 from tests.upstream import Exchange, chunk, refuses, says, usage
 
@@ -18,6 +19,8 @@ QUESTION: list[Any] = [{"role": "user", "content": "Comment suivre mon avis ?"}]
 SENTENCE = "Voici une réponse tout à fait française. "
 RESERVED = 80  # for the question, two allowances for the template, and ten tokens of an answer, at most
 EN = "This is an answer that is written in plain English, sentence after sentence. "
+# A prompt costs as much whatever its length is thought to be, so that a request reserves what it uses.
+CHEAP = {"local": {"price": {"input": "0", "output": "5500"}, "context_length": 2048}}
 PRICED = {"local": {"price": {"input": "1000", "output": "2000"}, "context_length": 2048}}
 
 
@@ -262,3 +265,26 @@ async def test_embeddings_have_limits_too(state: dict[str, Any]) -> None:
     async with limited(state, {"tokens_per_day": 1000}, targets={**PRICED, "local": {"tasks": ["embeddings"]}}) as home:
         with pytest.raises(openai.RateLimitError, match="Request too large"):
             await home.client().embeddings.create(model=MODEL, input="long " * 500)
+
+
+async def test_whoever_is_configured_is_told_when_a_budget_nears_its_end(state: dict[str, Any]) -> None:
+    async with inbox() as receiver:
+        alerts = {"urls": [receiver.url]}
+        # 0.011 a request; 80 percent of 0.04 are crossed by the third, and what is left is too little for the fourth.
+        limits = {"tenants": {"acme": {"money_per_month": "0.04"}}, "requests_per_minute": 0}
+        async with limited(state, limits, alerts=alerts, targets=CHEAP) as home:
+            for _ in range(3):
+                await ask(home.client(), max_tokens=2)
+            await receiver.until(taken=1)
+            assert (await refusal(home.client(), max_tokens=2)).code == "insufficient_quota"
+            await receiver.until(taken=2)
+            await refusal(home.client(), max_tokens=2)
+    told = [(taken["data"]["scope"], taken["data"]["name"], taken["data"]["percent"]) for taken in receiver.taken]
+    assert told == [("tenant", "acme", 80), ("tenant", "acme", 100)]
+    first = receiver.taken[0]["data"]
+    assert (first["used"], first["limit"], first["currency"], first["measure"]) == (
+        "0.033",
+        "0.04",
+        "EUR",
+        "money_per_month",
+    )
