@@ -37,7 +37,6 @@ class Policy:
 
     def __init__(self, limits: Limits, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._now = now
-        self._known: dict[tuple[Scope, str], dict[Measure, int]] = {}
         self.replace(limits)
 
     def replace(self, limits: Limits) -> None:

@@ -26,7 +26,7 @@ from gateway.money import nanos
 
 log = structlog.get_logger()
 
-_REMEMBERED: Final = 100_000
+_REMEMBERED: Final = 10_000
 _LEDGER_SECONDS: Final = 2.0  # how long a request waits for the ledger's word on a budget
 _AGAIN_SECONDS: Final = 5.0  # after which it is asked again, if it did not answer
 _DRAINED_SECONDS: Final = 2.0  # after which the ledger has what was in a journal
