@@ -42,8 +42,8 @@ load: .venv/ready ## chat under load against HOST, as PASSERELLE_LOAD_USER (LOAD
 LOCK = .venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header
 lock: .venv/ready ## write the lock files anew from pyproject.toml, requirements/ and serving/requirements-*.in
 	$(LOCK) requirements/uv.in -o requirements/uv.txt
-	$(LOCK) pyproject.toml -o requirements/gateway.txt
-	$(LOCK) pyproject.toml --extra dev -o requirements/dev.txt
+	$(LOCK) pyproject.toml --overrides requirements/overrides.txt -o requirements/gateway.txt
+	$(LOCK) pyproject.toml --extra dev --overrides requirements/overrides.txt -o requirements/dev.txt
 	$(LOCK) serving/requirements-cpu.in --overrides serving/overrides-cpu.txt -o serving/requirements-cpu.txt
 	$(LOCK) serving/requirements-cuda.in --overrides serving/overrides-cuda.txt -o serving/requirements-cuda.txt
 	awk '/^setuptools==/{f=1} f{print} f&&!/\\$$/{exit}' requirements/dev.txt > deploy/build.txt
@@ -53,11 +53,11 @@ clean: ## remove both environments and the state of the demo
 
 # The gateway's environment. uv itself comes from a package pinned by hash, so nothing has to be installed before.
 .venv/ready: requirements/uv.txt requirements/dev.txt pyproject.toml
-	@echo "passerelle: gateway environment .venv (about 130 packages, 680 MB, under a minute)"
+	@echo "passerelle: gateway environment .venv (about 130 packages, 690 MB, under a minute)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "passerelle: $(PYTHON) is older than 3.11: run make PYTHON=python3.11 or newer" >&2; exit 1; }
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-	.venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements/dev.txt
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --require-hashes -r requirements/dev.txt
 	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .
 	@touch $@
 

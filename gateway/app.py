@@ -72,7 +72,7 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     """
     settings.require_models()
     engine = database.engine(settings.state.database(), statement_s=settings.state.statement_seconds)
-    metrics, catalogue = Metrics(frozenset(settings.models)), Catalogue(settings)
+    metrics, catalogue, reckoner = Metrics(frozenset(settings.models)), Catalogue(settings), Reckoner(settings)
     degraded = _degraded(catalogue)
     known = identities(settings, engine, away=lambda gone: degraded.mark("keys", down=gone))
     journal = Journal(journal_folder(settings.state.directory))
@@ -95,12 +95,12 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
         _show(metrics, catalogue)
         await watching.follow()
 
-    reload = Reload(settings, read, catalogue, replaced) if read else None
+    reload = Reload(settings, read, catalogue, reckoner, replaced) if read else None
     parts = Parts(engine, known, ledger, journal, alerts, upstream, watching, reload, shared)
     _show(metrics, catalogue)
     metrics.watch_parts(PARTS, degraded.down)
     estimates = Estimates(
-        Reckoner(),
+        reckoner,
         lambda: catalogue.tariff,
         seconds=settings.times.total,
         answer_tokens=lambda: limits.policy.answer_tokens,
@@ -110,7 +110,7 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
         settings.fail_policy,
         lambda _: degraded.mark("guards", down=True, seconds=_GUARDS_SECONDS),
     )
-    chat = Chat(settings, catalogue, upstream, guards, limits, estimates, ledger, degraded, metrics.observe)
+    chat = Chat(settings, catalogue, upstream, guards, limits, estimates, reckoner, ledger, degraded, metrics.observe)
 
     app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None)
     app.include_router(routes.v1(chat, known.access))

@@ -7,6 +7,7 @@ would fill a caller's index with nonsense, so only targets of the same upstream 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -20,7 +21,6 @@ from gateway.failure import Failure
 from gateway.protocol import ModelFields, ModelRequest, convert, decode
 from gateway.routing import Ask
 from gateway.target import Task
-from gateway.tries import tokens
 from gateway.upstream import Chunk
 
 _OURS: Final = frozenset({"model", "stream", "stream_options"})
@@ -101,5 +101,6 @@ async def _asked(delivery: Delivery, request: EmbeddingRequest, ask: Ask) -> Chu
         raise
     finally:
         usage = answer.get("usage") if answer else None
-        attempt.count(usage if isinstance(usage, dict) else None, prompt_estimate=tokens(request.texts()), deltas=0)
+        estimate = partial(delivery.stages.reckoner.estimate, target, request)
+        attempt.count(usage if isinstance(usage, dict) else None, prompt_estimate=estimate, deltas=0)
     return answer

@@ -6,6 +6,7 @@ The log line, the metrics, the response headers and the ledger all read this rec
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,8 +75,8 @@ class Attempt:
         """It has ended, and so many seconds of the replica's busy time were its own."""
         self.busy_seconds = seconds
 
-    def count(self, usage: dict[str, Any] | None, *, prompt_estimate: int, deltas: int) -> None:
-        """Take the model server's usage, or count: one token a content delta, the prompt by its estimate.
+    def count(self, usage: dict[str, Any] | None, *, prompt_estimate: Callable[[], int], deltas: int) -> None:
+        """Take the model server's usage, or count: one token a content delta, the prompt by its estimate, made only then.
 
         A target that failed before its first token has cost nobody anything.
         """
@@ -84,7 +85,7 @@ class Attempt:
             self.completion_tokens = _whole(usage.get("completion_tokens"))
             self.usage_source = "upstream"
         elif deltas or self.outcome is not Outcome.FAILED:
-            self.prompt_tokens, self.completion_tokens, self.usage_source = prompt_estimate, deltas, "local"
+            self.prompt_tokens, self.completion_tokens, self.usage_source = prompt_estimate(), deltas, "local"
 
 
 def _whole(count: Any) -> int:

@@ -45,7 +45,7 @@ def least_tokens(request: Request) -> int:
 
 def _long_enough(pools: tuple[Pool, ...], request: Request) -> tuple[Pool, ...]:
     wanted = request.max_tokens or 1
-    lengths = [pool.target.context_length for pool in pools]
+    lengths = [pool.context_length for pool in pools]
     known = [length for length in lengths if length is not None]
     # No token is less than a byte: most requests are short enough by far, and need no closer look.
     if not known or sum(len(text) for text in request.texts()) * 4 + wanted <= min(known):

@@ -66,4 +66,4 @@ class Health:
             return True
         key, model = pool.key, pool.target.model
         answers = await asyncio.gather(*(self._upstream.serves(replica.url, key, model) for replica in pool.replicas))
-        return any(answers)
+        return any(answer.up for answer in answers)

@@ -29,13 +29,14 @@ _REQUESTS: Final = 4
 
 @dataclass(slots=True)
 class Replica:
-    """One model server; `index` is its place in the configuration."""
+    """One model server; `index` is its place in the configuration, `context_length` what it says of itself, in tokens."""
 
     url: str
     index: int
     breaker: Breaker
     load: Load
     busy: Busy
+    context_length: int | None = None
 
 
 class Call:
@@ -95,11 +96,6 @@ class Pool:
         """Whether what a replica shows of itself cannot be used, so that our own counts alone choose among them."""
         return self.target.kind == "vllm" and any(replica.load.problem is not None for replica in self.replicas)
 
-    @property
-    def context_length(self) -> int | None:
-        """How many tokens a prompt and its answer may have together, None where nobody has said."""
-        return self.target.context_length
-
     def choose(self, conversation: Iterable[str] = (), *, but: Replica | None = None) -> Replica | None:
         """The replica to ask, other than `but`; None when there is none that may be asked."""
         usable = [replica for replica in self._usable() if replica is not but]
@@ -124,6 +120,12 @@ class Pool:
             return admitted
         return [replica for replica in admitted if not replica.breaker.down()] or admitted
 
+    @property
+    def context_length(self) -> int | None:
+        """The tokens that prompt and answer may have together: as configured, else the least that a replica says."""
+        said = [replica.context_length for replica in self.replicas if replica.context_length is not None]
+        return self.target.context_length or min(said, default=None)
+
     def wait(self) -> float:
         """Seconds until a replica may be asked; infinity while every one of them has its trial under way."""
         return min((replica.breaker.wait() for replica in self.replicas), default=float("inf"))
@@ -146,6 +148,8 @@ class Pool:
                 replica.index = index
                 replica.breaker.adjust(routing.failures, routing.cool_down_seconds)
                 replica.load.adjust(index, routing.scrape_seconds)
+                if target.model != self.target.model:  # what it said was of another one
+                    replica.context_length = None
             self.replicas.append(replica)
         self.admission.resize(places(target, workers), target.queue_length, target.queue_seconds)
         self.target, self.key, self.affinity = target, key, routing.affinity

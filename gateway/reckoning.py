@@ -1,14 +1,104 @@
-"""How many tokens a request may have at most."""
+"""How many tokens a request may use at most, reckoned before anybody is asked.
+
+A prompt is counted by the target's own tokenizer where it is configured. Where it is not, a token is a byte of UTF-8: no
+byte-level BPE and no tokenizer that falls back to bytes makes more of them. What a chat template adds is not known here and has
+an allowance. Figures: docs/token-counting.md.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
 from gateway.protocol import Request
+from gateway.settings import Settings
 from gateway.target import Target
+from gateway.tokenizer import Tokenizer
+
+# ChatML adds 7 tokens a message; what a template adds once is the target's `template_tokens`.
+MESSAGE: Final = 16
+PART: Final = 2
+# What a template says to introduce tools.
+TOOLS: Final = 256
+# The tokens that begin and end a bare prompt.
+PROMPT: Final = 4
+
+# Characters that are counted at once (about a millisecond), in a thread, and not at all: more are reckoned by their bytes.
+_INLINE: Final = 1024
+_COUNTED: Final = 512 * 1024
+_SAMPLE: Final = 4096
+_AT_ONCE: Final = 2  # counts in threads, which others need too
+
+# A template may print a schema with a space or a line break beside each of these.
+_STRUCTURE: Final = b"{}[],:"
+_BREAKS: Final = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+# Fields whose content a model server writes into the prompt, beside the texts.
+_SCHEMAS: Final = ("tools", "tool_choice", "response_format", "prediction", "suffix")
 
 
 class Reckoner:
-    """A stated bound: one token a byte."""
+    """Reckons by the tokenizers that `settings` name; raises BadSettings where one of them cannot be used."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.tokenizers: Mapping[Path, Tokenizer] = settings.tokenizers({})
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    def replace(self, tokenizers: Mapping[Path, Tokenizer]) -> None:
+        """Go on with these tokenizers."""
+        self.tokenizers = tokenizers
 
     async def prompt_tokens(self, target: Target, request: Request) -> int:
-        """Of the prompt."""
-        return 16 + sum(16 + len(text.encode()) for text in request.texts())
+        """At most so many tokens the prompt has, as the target's model server will count them; never 0."""
+        texts, schemas = list(request.texts()), _schemas(request)
+        allowed = _allowance(target, request, len(texts)) + 2 * sum(schemas.count(sign) for sign in _STRUCTURE)
+        allowed += target.image_tokens * sum(1 for _ in request.images())
+        written = [*texts, schemas.decode()] if schemas else texts
+        return allowed + await self._most(self._tokenizer(target), "\n".join(written), chat=request.task == "chat")
+
+    def estimate(self, target: Target, request: Request) -> int:
+        """About how many tokens the prompt has, for a model server that does not say; never 0."""
+        tokenizer = self._tokenizer(target)
+        if tokenizer is None:
+            return tokens(request.texts())
+        text = "\n".join(request.texts())
+        (count,) = tokenizer.counts([text[:_SAMPLE]])
+        return max(1, count * len(text) // _SAMPLE if len(text) > _SAMPLE else count)
+
+    def _tokenizer(self, target: Target) -> Tokenizer | None:
+        return self.tokenizers.get(target.tokenizer) if target.tokenizer is not None else None
+
+    async def _most(self, tokenizer: Tokenizer | None, text: str, *, chat: bool) -> int:
+        if tokenizer is None or len(text) > _COUNTED:
+            return len(text.encode()) + (sum(map(text.count, _BREAKS)) if chat else 0)
+        # Templates trim texts, indent their lines or fold them into one, and a word after a space is another token.
+        forms = list({text, "\n ".join(text.splitlines()), " ".join(text.split())}) if chat else [text]
+        if len(text) <= _INLINE:
+            return max(tokenizer.counts(forms))
+        async with self._turns:
+            return max(await asyncio.to_thread(tokenizer.counts, forms))
+
+
+def tokens(texts: Iterable[str]) -> int:
+    """An estimate where nobody counts: about four bytes of French prose a token; never zero."""
+    return 1 + sum(len(text.encode()) for text in texts) // 4
+
+
+def _allowance(target: Target, request: Request, texts: int) -> int:
+    """For what is written around the texts."""
+    if request.task != "chat":
+        return PROMPT * texts
+    parts = sum(len(content) for turn in request.raw["messages"] if isinstance(content := turn.get("content"), list))
+    return target.template_tokens + MESSAGE * texts + PART * parts + (TOOLS if request.raw.get("tools") else 0)
+
+
+def _schemas(request: Request) -> bytes:
+    """What comes into the prompt beside the texts, as JSON; empty where there is nothing."""
+    found: list[Any] = [given for name in _SCHEMAS if (given := request.raw.get(name)) is not None]
+    if request.task == "chat":  # calls of tools, names, and whatever else a turn has
+        more = ({key: turn[key] for key in turn if key not in ("role", "content")} for turn in request.raw["messages"])
+        found += [fields for fields in more if fields]
+    return orjson.dumps(found) if found else b""

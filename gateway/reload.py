@@ -10,13 +10,16 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import structlog
 
+from gateway.reckoning import Reckoner
 from gateway.routing import Catalogue
 from gateway.settings import BadSettings, Settings
+from gateway.tokenizer import Tokenizer
 
 log = structlog.get_logger()
 
@@ -35,9 +38,11 @@ class Reload:
         settings: Settings,
         read: Callable[[], Settings],
         catalogue: Catalogue,
+        reckoner: Reckoner,
         replaced: Callable[[Settings], Awaitable[None]],
     ) -> None:
         self._settings, self._read, self._catalogue, self._replaced = settings, read, catalogue, replaced
+        self._reckoner = reckoner
 
     async def run(self) -> None:
         """Reload at each SIGHUP, for ever; one that comes during a reload is followed by one more."""
@@ -51,7 +56,7 @@ class Reload:
     async def now(self) -> None:
         """Reload once, or log in one sentence why not."""
         try:
-            settings, keys = await asyncio.to_thread(self._files)  # a slow disk must not stop the streams
+            settings, keys, tokenizers = await asyncio.to_thread(self._files)  # a slow disk must not stop the streams
         except BadSettings as error:
             log.error("reload_refused", reason=str(error))  # noqa: TRY400  # the sentence says all
             return
@@ -59,6 +64,7 @@ class Reload:
         self._catalogue.replace(
             self._settings.model_copy(update={name: getattr(settings, name) for name in _SWAPPED}), keys
         )
+        self._reckoner.replace(tokenizers)
         after = _published(self._catalogue)
         await self._replaced(settings)
         log.info("reloaded", added=sorted(after - before), removed=sorted(before - after))
@@ -66,10 +72,10 @@ class Reload:
         if tables:
             log.warning("restart_needed", tables=tables, reason="these tables have changed, but are read only at start")
 
-    def _files(self) -> tuple[Settings, dict[str, str | None]]:
+    def _files(self) -> tuple[Settings, dict[str, str | None], dict[Path, Tokenizer]]:
         settings = self._read()
         settings.require_models()
-        return settings, settings.keys()
+        return settings, settings.keys(), settings.tokenizers(self._reckoner.tokenizers)
 
     def _differs(self, settings: Settings, table: str) -> bool:
         return bool(getattr(settings, table) != getattr(self._settings, table))

@@ -100,10 +100,10 @@ class Ladder:
 
     def too_long(self) -> bool:
         """The current target's context is too small for the request: only targets known to have more are asked, if there are."""
-        had = self._pools[self._position].target.context_length
+        had = self._pools[self._position].context_length
         while had is not None and self._position + 1 < len(self._pools):
             self._next()
-            if (self._pools[self._position].target.context_length or 0) > had:
+            if (self._pools[self._position].context_length or 0) > had:
                 self._asked = (
                     None  # whoever declined has not answered: if nobody else can be asked, the caller is told so
                 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,6 +19,7 @@ from gateway.bounds import Limits
 from gateway.identity import Auth
 from gateway.money import Tariff
 from gateway.target import BadKeyFile, Count, Part, Seconds, Target
+from gateway.tokenizer import BadTokenizer, Tokenizer
 from gateway.webhooks import Alerting
 
 Mode = Literal["enforce", "annotate", "off"]
@@ -200,6 +202,23 @@ class Settings(BaseSettings):
             except BadKeyFile as error:
                 path = str(target.api_key_file)
                 raise BadSettings(f"targets.{name}.api_key_file holds {path!r}, which {error}.") from None
+        return found
+
+    def tokenizers(self, known: Mapping[Path, Tokenizer]) -> dict[Path, Tokenizer]:
+        """The targets' tokenizers by their files, read now unless they are `known` and have not changed.
+
+        Raises:
+            BadSettings: a file cannot be used.
+        """
+        found: dict[Path, Tokenizer] = {}
+        for name, target in self.targets.items():
+            path = target.tokenizer
+            if path is None or path in found:
+                continue
+            try:
+                found[path] = known[path] if path in known and known[path].unchanged() else Tokenizer(path)
+            except BadTokenizer as error:
+                raise BadSettings(f"targets.{name}.tokenizer holds {str(path)!r}, which {error}.") from None
         return found
 
     @classmethod

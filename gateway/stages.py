@@ -12,6 +12,7 @@ from gateway.exchange import Exchange
 from gateway.guardrails.guards import Guards
 from gateway.ledger import Ledger
 from gateway.limits.quotas import Quotas
+from gateway.reckoning import Reckoner
 from gateway.routing import Catalogue
 from gateway.settings import Settings
 from gateway.upstream import Upstream
@@ -27,6 +28,7 @@ class Stages:
     guards: Guards
     quotas: Quotas
     estimates: Estimates
+    reckoner: Reckoner
     ledger: Ledger
     degraded: Degraded
     observe: Callable[[Exchange], None]

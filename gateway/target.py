@@ -41,8 +41,10 @@ class Target(Part):
     `trim_start` drops the white space that a plain chat template makes a model begin with.
 
     `tasks` is what the servers do; by default what one of that kind does. `context_length` in tokens: a request that does not
-    fit goes to a target of more. `images`: messages may hold images. Each replica gets at most `concurrency` requests at once
-    (0 is no bound); up to `queue_length` more wait for `queue_seconds` at the longest, then the next target is asked.
+    fit goes to a target of more; unset, it is what the servers say. `tokenizer` is the served model's tokenizer.json: prompts
+    are counted by it, and `template_tokens` more for what the chat template adds to a conversation. `images`: messages may hold
+    images, each of at most `image_tokens`. Each replica gets at most `concurrency` requests at once (0 is no bound); up to
+    `queue_length` more wait for `queue_seconds` at the longest, then the next target is asked.
 
     `price` is for tokens; `price_per_hour` what one replica's hardware costs while it is switched on.
     """
@@ -55,7 +57,10 @@ class Target(Part):
     outside: bool = False
     tasks: Annotated[list[Task], Field(min_length=1)] | None = None
     context_length: Count | None = None
+    tokenizer: Path | None = None
+    template_tokens: Annotated[int, Field(ge=0)] = 64
     images: bool = False
+    image_tokens: Count = 2880
     price: Price | None = None
     price_per_hour: Amount | None = None
     concurrency: Annotated[int, Field(ge=0)] = 256

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from gateway import errors
@@ -124,7 +125,8 @@ class Tries:
             attempt.failed(refusal.code or "refused")
             raise
         finally:
-            attempt.count(answer.usage, prompt_estimate=tokens(self._request.texts()), deltas=answer.deltas)
+            estimate = partial(self._stages.reckoner.estimate, ask.pool.target, self._request)
+            attempt.count(answer.usage, prompt_estimate=estimate, deltas=answer.deltas)
 
     async def _received(self, ask: Ask) -> AsyncGenerator[Chunk]:
         url, key = f"{ask.call.replica.url}/{self._surface.path}", ask.pool.key
@@ -160,11 +162,6 @@ def _closing(violation: Violation, *, begun: bool) -> str:
     if isinstance(violation, GuardFailed):
         return UNCHECKED_CLOSING if begun else UNCHECKED
     return CLOSING if isinstance(violation, Drift) else ""
-
-
-def tokens(texts: Iterable[str]) -> int:
-    """An estimate where the model server does not count: about four bytes of French prose a token; never zero."""
-    return 1 + sum(len(text.encode()) for text in texts) // 4
 
 
 async def _held(chunks: AsyncGenerator[Chunk]) -> AsyncGenerator[Chunk]:

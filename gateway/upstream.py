@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import orjson
@@ -25,6 +25,13 @@ _ERROR_BYTES = 64 * 1024
 _WHOLE_BYTES = 128 * 1024 * 1024  # 2,048 vectors of 3,072 numbers are about half of it
 _DONE = b"[DONE]"
 _KEEP_ALIVE_SECONDS = 4  # vLLM closes idle connections after 5 s: ours must go first
+
+
+class Serving(NamedTuple):
+    """What a server says of itself: whether it serves the model, and the model's context in tokens, if it says so."""
+
+    up: bool
+    context_length: int | None = None
 
 
 class Upstream:
@@ -87,7 +94,7 @@ class Upstream:
             response.close()
         return answer
 
-    async def serves(self, url: str, key: str | None, model: str) -> bool:
+    async def serves(self, url: str, key: str | None, model: str) -> Serving:
         """Whether a server answers there within the connect limit, takes our key, and names the model if it names any."""
         headers = {"authorization": f"Bearer {key}"} if key else {}
         try:
@@ -96,11 +103,13 @@ class Upstream:
                 self._open().get(f"{url}/models", headers=headers, allow_redirects=False) as answer,
             ):
                 if answer.status != 200:
-                    return answer.status in (404, 405)  # a server without that route says nothing about its models
-                names = _names(await answer.content.read(_ERROR_BYTES))
+                    return Serving(
+                        answer.status in (404, 405)
+                    )  # a server without that route says nothing about its models
+                named = _named(await answer.content.read(_ERROR_BYTES))
         except (aiohttp.ClientError, OSError, TimeoutError):
-            return False
-        return not names or model in names
+            return Serving(up=False)
+        return Serving(not named or model in named, named.get(model))
 
     async def metrics(self, url: str, *, within: float) -> str | None:
         """The Prometheus text of the server behind `url`; None where it has none, or none `within` so many seconds."""
@@ -183,12 +192,17 @@ class Upstream:
         return failure.refusal(response.status, response.headers.get("retry-after"), raw)
 
 
-def _names(raw: bytes) -> list[str]:
+def _named(raw: bytes) -> dict[str, int | None]:
+    """The models of a list and their contexts, which vLLM calls `max_model_len`."""
     try:
         listed = orjson.loads(raw).get("data") or []
-        return [str(entry["id"]) for entry in listed]
+        return {str(entry["id"]): _length(entry.get("max_model_len")) for entry in listed}
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
-        return []
+        return {}
+
+
+def _length(given: Any) -> int | None:
+    return given if type(given) is int and given > 0 else None
 
 
 async def _read(response: aiohttp.ClientResponse, until: float) -> bytes:

@@ -46,4 +46,8 @@ class Watching:
             yield asyncio.create_task(probe.watch(pool, partial(self._serves, pool), every, self._chance))
 
     async def _serves(self, pool: Pool, replica: Replica) -> bool:
-        return await self._upstream.serves(replica.url, pool.key, pool.target.model)
+        model = pool.target.model
+        found = await self._upstream.serves(replica.url, pool.key, model)
+        if found.up and model == pool.target.model:  # a server that is down goes on to have the context it had
+            replica.context_length = found.context_length
+        return found.up

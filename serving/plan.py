@@ -60,7 +60,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything needed to start the model server. `memory` maps parts to bytes; `defaults` see Profile."""
+    """Everything needed to start the model server. `memory` maps parts to bytes; `defaults`, `template_tokens` see Profile."""
 
     profile: str
     device: str
@@ -72,6 +72,7 @@ class Plan:
     served_name: str
     context_length: int
     licence: str
+    template_tokens: int = 64
     defaults: Mapping[str, Any] = field(default_factory=dict)
     memory: Mapping[str, int] = field(default_factory=dict)
     settings: tuple[Setting, ...] = ()
@@ -122,6 +123,7 @@ def make_plan(machine: Machine, profile: Profile, options: Options, python: Path
         served_name=options.served_name or profile.served_name,
         context_length=int(context.value),
         licence=profile.licence,
+        template_tokens=profile.template_tokens,
         defaults=dict(profile.defaults),
         memory=memory,
         settings=tuple(settings),

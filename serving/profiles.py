@@ -22,6 +22,7 @@ _TYPES: Mapping[str, type] = {
     "embedded": str,
     "served_name": str,
     "template": str,
+    "template_tokens": int,
     "context": int,
     "licence": str,
     "note": str,
@@ -44,8 +45,9 @@ class ProfileError(ServingError):
 class Profile:
     """One model. `model` is a hub id or a folder; `embedded` names weights that come inside a package.
 
-    `defaults` are fields the gateway puts into a chat request when the caller sets none. `template` is a file, or None
-    when the model brings its own. `context` is in tokens. `known` are the dimensions when they are known beforehand.
+    `defaults` are fields the gateway puts into a chat request when the caller sets none. `template` is a file, or None when the
+    model brings its own; it adds `template_tokens` to a conversation at most. `context` is in tokens. `known` are the
+    dimensions when they are known beforehand.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Profile:
     note: str = ""
     embedded: str | None = None
     template: Path | None = None
+    template_tokens: int = 64
     defaults: Mapping[str, Any] = field(default_factory=dict)
     known: Dimensions | None = None
 
@@ -108,6 +111,7 @@ def load_profile(path: Path) -> Profile:
         note=table.get("note", ""),
         embedded=table.get("embedded"),
         template=TEMPLATES / table["template"] if "template" in table else None,
+        template_tokens=table.get("template_tokens", 64),
         defaults=table.get("defaults", {}),
         known=dimensions(table["config"], path) if "config" in table else None,
     )

@@ -59,11 +59,12 @@ def _described(pool: Pool) -> str:
     target, replicas = pool.target, len(pool.replicas)
     facts = [
         f"{replicas} replica{'s' if replicas > 1 else ''} of {target.model}",
-        f"{target.context_length} tokens" if target.context_length else "unknown context length",
+        f"{pool.context_length} tokens" if pool.context_length else "unknown context length",
         f"{target.concurrency} request{'s' if target.concurrency > 1 else ''} at once each"
         if target.concurrency
         else "any number of requests at once",
     ]
+    facts += [f"prompts counted by {target.tokenizer}"] if target.tokenizer else []
     facts += ["images"] if target.images else []
     facts += [f"only {', '.join(target.tasks)}"] if target.tasks else []
     facts += [f"{target.price.input} in, {target.price.output} out a million tokens"] if target.price else []

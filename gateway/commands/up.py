@@ -115,6 +115,7 @@ def on_hangup(stdin: TextIO | None, reload: Callable[[], None]) -> None:
 
 def environment(plan: Plan, port: int) -> dict[str, str]:
     """What the gateway's process is told on top of its configuration: the local target, the fallback, the model."""
+    tokenizer = Path(plan.model) / "tokenizer.json"  # a model that comes from a hub has no folder here
     targets: dict[str, Any] = {
         "local": {
             "kind": "vllm",
@@ -123,7 +124,9 @@ def environment(plan: Plan, port: int) -> dict[str, str]:
             "api_key_env": "VLLM_API_KEY",
             "trim_start": True,
             "context_length": plan.context_length,
+            "template_tokens": plan.template_tokens,
             "defaults": dict(plan.defaults),
+            **({"tokenizer": str(tokenizer.absolute())} if tokenizer.is_file() else {}),
         },
         "gpt-3.5-turbo": {
             "kind": "openai",

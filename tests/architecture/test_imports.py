@@ -7,13 +7,14 @@ from tests.architecture.sources import Module, modules, top
 # The gateway's layers, lowest first: a module imports only from layers below its own.
 LAYERS = (
     {"errors", "target", "documented", "browsers", "migrations", "upkeep", "degraded"},
-    {"identity", "money", "busy", "bounds", "webhooks"},
+    {"identity", "money", "busy", "bounds", "webhooks", "tokenizer"},
     {"parameters", "settings", "exchange", "sse", "journal", "outbox"},
     {"protocol", "failure"},
     {"guardrails", "upstream", "limits", "ledger", "alerts", "disconnect", "access", "telemetry", "payload"},
     {"breaker", "load", "admission"},
     {"pool"},
-    {"routing", "fit", "probe", "reckoning"},
+    {"reckoning"},
+    {"routing", "fit", "probe"},
     {"estimates", "limiting"},
     {"ask", "answer", "collect", "health", "usage", "erasure", "stages", "reload", "watching"},
     {"investment"},

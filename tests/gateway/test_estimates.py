@@ -11,6 +11,7 @@ from gateway.money import Tariff
 from gateway.pool import Pool
 from gateway.protocol import Request
 from gateway.reckoning import Reckoner
+from gateway.settings import Settings
 from gateway.target import Price, Target
 from tests.gateway.requests import pool_of
 from tests.gateway.test_fit import continues, embeds, says
@@ -27,7 +28,9 @@ class Hundred(Reckoner):
 
 async def most(request: Request, *pools: Pool, seconds: float = 600) -> tuple[Use, dict[str, int]]:
     tariff = Tariff({pool.name: pool.target for pool in pools}, None)
-    return await Estimates(Hundred(), lambda: tariff, seconds=seconds, answer_tokens=lambda: 4096).most(request, pools)
+    return await Estimates(Hundred(Settings()), lambda: tariff, seconds=seconds, answer_tokens=lambda: 4096).most(
+        request, pools
+    )
 
 
 SMALL, LARGE, UNKNOWN = (

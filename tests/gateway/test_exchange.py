@@ -73,5 +73,5 @@ def test_tokens_are_the_model_server_s_count_or_our_own_and_it_says_which(
     usage: dict[str, Any] | None, deltas: int, outcome: Outcome, expected: tuple[int, int, str]
 ) -> None:
     attempt = Attempt("local", firm=False, outcome=outcome)
-    attempt.count(usage, prompt_estimate=9, deltas=deltas)
+    attempt.count(usage, prompt_estimate=lambda: 9, deltas=deltas)
     assert (attempt.prompt_tokens, attempt.completion_tokens, attempt.usage_source) == expected

@@ -21,6 +21,7 @@ from auth.signing import keys_from_folder
 from auth.tokens import Tokens
 from gateway.app import create_app
 from gateway.commands.up import on_hangup
+from gateway.reckoning import Reckoner
 from gateway.reload import Reload
 from gateway.routing import Catalogue
 from gateway.settings import Settings
@@ -191,7 +192,7 @@ async def test_a_reload_outside_the_main_thread_waits_in_vain_and_touches_no_sig
 
     def elsewhere() -> None:
         async def briefly() -> None:
-            running = asyncio.ensure_future(Reload(held, lambda: held, Catalogue(held), replaced).run())
+            running = asyncio.ensure_future(Reload(held, lambda: held, Catalogue(held), Reckoner(held), replaced).run())
             await asyncio.sleep(0)
             running.cancel()
             await asyncio.wait({running})

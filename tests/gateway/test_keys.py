@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.reckoning import Reckoner
 from gateway.reload import Reload
 from gateway.routing import Catalogue
 from gateway.settings import BadSettings, Settings, load
@@ -98,7 +99,7 @@ async def test_a_reload_reads_the_file_again_or_keeps_the_old_key(tmp_path: Path
     async def replaced(_: Settings) -> None:
         pass
 
-    reload = Reload(started, lambda: settings(path), catalogue, replaced)
+    reload = Reload(started, lambda: settings(path), catalogue, Reckoner(started), replaced)
     with capture_logs() as logs:
         path.write_text("k-new")
         await reload.now()

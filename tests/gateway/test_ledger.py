@@ -21,7 +21,7 @@ NOW = datetime(2030, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
 def attempt(outcome: Outcome, tokens: int, *, target: str = "local", reason: str | None = None) -> Attempt:
     made = Attempt(target, firm=False, outcome=outcome, reason=reason)
     if tokens:
-        made.count({"prompt_tokens": 10, "completion_tokens": tokens}, prompt_estimate=0, deltas=0)
+        made.count({"prompt_tokens": 10, "completion_tokens": tokens}, prompt_estimate=int, deltas=0)
     return made
 
 
@@ -177,7 +177,7 @@ async def test_while_the_table_is_away_nothing_is_lost(engine: AsyncEngine, tmp_
 async def test_no_text_from_outside_holds_up_the_rows_behind_it(ledger: Ledger, engine: AsyncEngine) -> None:
     hostile = exchange(State.COMPLETED, attempt(Outcome.SERVED, 5, reason="x" * 500), model="m\0" + "é" * 300)
     hostile.error, hostile.guards = "y" * 500, {"g": "z" * 600}
-    hostile.attempts[0].count({"prompt_tokens": 2**70, "completion_tokens": "5"}, prompt_estimate=0, deltas=0)
+    hostile.attempts[0].count({"prompt_tokens": 2**70, "completion_tokens": "5"}, prompt_estimate=int, deltas=0)
     ledger.settle(hostile)
     ledger.settle(exchange(State.COMPLETED, SERVED, id="f" * 32))
     await ledger.drain()

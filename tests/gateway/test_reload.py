@@ -11,6 +11,7 @@ from gateway.breaker import State
 from gateway.errors import ModelNotFound, UpstreamFailed
 from gateway.failure import Failure
 from gateway.pool import Call, Pool
+from gateway.reckoning import Reckoner
 from gateway.reload import Reload
 from gateway.routing import Catalogue, Ladder
 from gateway.settings import BadSettings, Settings
@@ -136,7 +137,7 @@ class House:
 
     def __init__(self, started: Settings, *reads: Settings | BadSettings) -> None:
         self.catalogue, self.replaced, self._reads = Catalogue(started), 0, list(reads)
-        self.reload = Reload(started, self._read, self.catalogue, self._replaced)
+        self.reload = Reload(started, self._read, self.catalogue, Reckoner(started), self._replaced)
 
     def _read(self) -> Settings:
         held = self._reads.pop(0)
