@@ -38,7 +38,7 @@ class Journal:
     def finished(self) -> list[Path]:
         """Close the segment under way and list all that nobody writes to any more, oldest first."""
         self.close()
-        segments = sorted(self._folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+        segments = sorted(self._folder.glob("*.jsonl"), key=_written)
         return [segment for segment in segments if _unowned(segment)]
 
     def close(self) -> None:
@@ -66,6 +66,13 @@ def read(segment: Path) -> list[dict[str, Any]]:
         except orjson.JSONDecodeError:
             log.warning("journal_line_unreadable", segment=segment.name, size=len(line))
     return rows
+
+
+def _written(segment: Path) -> float:
+    try:
+        return segment.stat().st_mtime
+    except FileNotFoundError:  # a command has drained it meanwhile
+        return 0.0
 
 
 def _unowned(segment: Path) -> bool:

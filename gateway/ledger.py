@@ -32,6 +32,9 @@ from gateway.outbox import rows as alerts
 log = structlog.get_logger()
 
 
+_MOST: Final = 2**63 - 1  # units in a column; a larger amount would hold up the rows behind it
+
+
 class Money(TypeDecorator[Decimal]):
     """An exact amount, stored as a whole number of `money.UNIT`: SQLite knows no decimals."""
 
@@ -40,7 +43,7 @@ class Money(TypeDecorator[Decimal]):
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:
         """The number of units."""
-        return None if value is None else int(value / UNIT)
+        return None if value is None else min(int(value / UNIT), _MOST)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> Decimal | None:
         """The amount."""
@@ -144,7 +147,11 @@ class Ledger:
         """Move every finished segment into the database. A row that is there already is left alone."""
         async with self._draining:
             for segment in self._journal.finished():
-                await self._insert(await asyncio.to_thread(read, segment))
+                try:
+                    lines = await asyncio.to_thread(read, segment)
+                except FileNotFoundError:  # a command has drained it meanwhile
+                    continue
+                await self._insert(lines)
                 segment.unlink(missing_ok=True)
 
     async def of(self, request_id: str) -> list[dict[str, Any]]:
@@ -234,14 +241,15 @@ def _fitting(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tokens(attempt: Attempt, tariff: Tariff) -> dict[str, Any]:
-    cost = tariff.cost(attempt.target, attempt.prompt_tokens, attempt.completion_tokens, attempt.busy_seconds)
+    busy_seconds = attempt.busy_seconds if tariff.machine(attempt.target) else 0.0
+    cost = tariff.cost(attempt.target, attempt.prompt_tokens, attempt.completion_tokens, busy_seconds)
     return {
         "target": attempt.target,
         "prompt_tokens": attempt.prompt_tokens,
         "completion_tokens": attempt.completion_tokens,
         "usage_source": attempt.usage_source,
         "error": attempt.reason,
-        "busy_seconds": round(attempt.busy_seconds, 6),
+        "busy_seconds": round(busy_seconds, 6),
         "cost": str(cost),
         "avoided": "0",
     }

@@ -61,6 +61,11 @@ class Tariff:
             return ZERO
         return of_tokens(known.price, prompt, completion) + of_time(known.price_per_hour, busy_seconds)
 
+    def machine(self, target: str) -> bool:
+        """Whether a target's busy time is that of a machine of one's own: not so where only tokens are bought outside."""
+        known = self.targets.get(target)
+        return known is None or not known.outside or known.price_per_hour is not None
+
     def avoided(self, target: str, prompt: int, completion: int) -> Decimal:
         """What the same tokens would have cost at the reference; nothing for a target that is outside itself."""
         known = self.targets.get(target)

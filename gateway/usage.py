@@ -8,20 +8,21 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, String, case, func, select
+from sqlalchemy import BigInteger, ColumnElement, String, case, func, select, true, type_coerce
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from auth.database import translated
 from auth.tables import users
 from gateway.exchange import State
 from gateway.ledger import CHARGED, rows
-from gateway.money import ZERO
+from gateway.money import UNIT, ZERO
 
 Group = Literal["day", "tenant", "user", "key", "model", "target"]
 
 _FINAL: Final = (CHARGED, "release")  # each exchange has one of them, its last row
 _HOURS: Final = Decimal("1e-6")  # to which hours are rounded
-_EXACT: Final = frozenset({"busy_seconds", "charged", "cost", "avoided"})
+_MONEY: Final = ("charged", "cost", "avoided")
+_PART: Final = 10**6  # amounts are summed in two parts: SQLite's sums end at 2^63 units, nine millions of money
 _AT_ONCE: Final = 500  # names asked for in one query
 
 
@@ -98,7 +99,7 @@ async def report(
     """
     groups = [_group(engine.dialect.name, name).label(f"group_{name}") for name in by]
     began, ended = period.bounds()
-    query = select(*groups, *_sums()).where(rows.c.at >= began, rows.c.at < ended).group_by(*groups).order_by(*groups)
+    query = select(*groups, *_sums()).where(rows.c.at >= began, rows.c.at < ended).group_by(*groups)
     if tenant is not None:
         query = query.where(rows.c.tenant == tenant)
     if subject is not None:
@@ -106,7 +107,8 @@ async def report(
     with translated():
         async with engine.connect() as connection:
             found = (await connection.execute(query)).mappings().all()
-    return [_usage(by, dict(row)) for row in found if row["requests"] is not None]
+    told = [_usage(by, dict(row)) for row in found if row["requests"] is not None]
+    return sorted(told, key=lambda row: [value or "" for value in row.group.values()])  # the same on every database
 
 
 async def usernames(engine: AsyncEngine, ids: Iterable[str]) -> dict[str, str]:
@@ -154,15 +156,21 @@ def _sums() -> list[ColumnElement[Any]]:
         summed("completion_tokens", charged, rows.c.completion_tokens),
         summed("lost_tokens", ~charged, rows.c.prompt_tokens + rows.c.completion_tokens),
         func.sum(rows.c.busy_seconds).label("busy_seconds"),
-        func.sum(case((charged, rows.c.cost)), type_=rows.c.cost.type).label("charged"),
-        func.sum(rows.c.cost).label("cost"),
-        func.sum(rows.c.avoided).label("avoided"),
+        *_amount("charged", rows.c.cost, charged),
+        *_amount("cost", rows.c.cost, true()),
+        *_amount("avoided", rows.c.avoided, true()),
     ]
+
+
+def _amount(name: str, column: ColumnElement[Any], condition: ColumnElement[bool]) -> list[ColumnElement[Any]]:
+    units = case((condition, type_coerce(column, BigInteger)), else_=0)
+    return [func.sum(units // _PART).label(f"{name}_high"), func.sum(units % _PART).label(f"{name}_low")]
 
 
 def _usage(by: Sequence[Group], row: dict[str, Any]) -> Usage:
     group: dict[str, str | None] = {name: row.pop(f"group_{name}") for name in by}
-    values: dict[str, Any] = {name: int(value) for name, value in row.items() if name not in _EXACT}
-    hours = (Decimal(str(row["busy_seconds"])) / 3600).quantize(_HOURS)
-    amounts: dict[str, Any] = {name: row[name] or ZERO for name in ("charged", "cost", "avoided")}
-    return Usage(group, **values, gpu_hours=hours, **amounts)
+    values: dict[str, Any] = {"gpu_hours": (Decimal(str(row.pop("busy_seconds"))) / 3600).quantize(_HOURS)}
+    for name in _MONEY:
+        values[name] = (int(row.pop(f"{name}_high")) * _PART + int(row.pop(f"{name}_low"))) * UNIT
+    values |= {name: int(value) for name, value in row.items()}
+    return Usage(group, **values)
