@@ -9,11 +9,11 @@ from typing import Final
 
 from sqlalchemy import DateTime, Dialect, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 from sqlalchemy.types import TypeDecorator
 
 from auth.errors import BadConfiguration, StoreUnavailable, Unstorable
@@ -46,12 +46,21 @@ def engine(url: str, *, statement_s: float | None = None) -> AsyncEngine:
     if parsed.get_backend_name() == "postgresql":
         # pre_ping: a connection that died while idle is replaced instead of failing a login.
         limits = {"timeout": _CONNECT_S, "command_timeout": statement_s}
-        return create_async_engine(parsed, pool_pre_ping=True, pool_timeout=_POOL_S, connect_args=limits)
+        made = create_async_engine(parsed, pool_pre_ping=True, pool_timeout=_POOL_S, connect_args=limits)
+        event.listen(made.sync_engine, "handle_error", _drop_silent)
+        return made
     if parsed.database not in {None, "", ":memory:"}:
         _create_private(Path(str(parsed.database)))
     created = create_async_engine(parsed)
     event.listen(created.sync_engine, "connect", _prepare_sqlite)
     return created
+
+
+def patient(engine: AsyncEngine) -> AsyncEngine:
+    """Another engine for the same database whose statements may take their time, such as migrations; dispose of it afterwards."""
+    if engine.dialect.name != "postgresql":
+        return engine
+    return create_async_engine(engine.url, poolclass=NullPool, connect_args={"timeout": _CONNECT_S})
 
 
 def normalise(url: str) -> URL:
@@ -102,6 +111,15 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _drop_silent(context: ExceptionContext) -> None:
+    """A connection whose server fell silent is dropped at once: to end it in good order one would wait for the server again."""
+    if isinstance(context.original_exception, TimeoutError) and context.connection is not None:
+        context.is_disconnect = True
+        driver = context.connection.connection.driver_connection
+        if driver is not None:
+            driver.terminate()
 
 
 def _create_private(path: Path) -> None:

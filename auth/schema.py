@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from sqlalchemy import Column, Connection, MetaData, String, Table, insert, inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from auth.database import translated
+from auth.database import patient, translated
 from auth.errors import BadConfiguration
 from auth.principal import HOUSE
 from auth.tables import metadata, tenants
@@ -80,6 +80,15 @@ async def downgrade(engine: AsyncEngine, lineage: Lineage, to: str) -> None:
 
 
 async def _locked(engine: AsyncEngine, work: Callable[[Connection], Result]) -> Result:
+    own = patient(engine)  # a migration, or another process's, may take longer than a request may wait
+    try:
+        return await _transacted(own, work)
+    finally:
+        if own is not engine:
+            await own.dispose()
+
+
+async def _transacted(engine: AsyncEngine, work: Callable[[Connection], Result]) -> Result:
     with translated():
         async with engine.begin() as connection:
             if engine.dialect.name == "postgresql":

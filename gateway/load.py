@@ -75,6 +75,10 @@ class Load:
         """The last figures, or None when they are stale."""
         return self._figures if self._clock() - self._taken <= self._lifetime else None
 
+    def blind(self) -> bool:
+        """Whether requests are spread without the replica's metrics: they cannot be used, or have ceased to come."""
+        return self.problem is not None or (self._taken > float("-inf") and self.figures() is None)
+
     def others(self) -> float | None:
         """What the replica has to do beside our own requests, in requests; None when its figures are stale.
 

@@ -94,7 +94,7 @@ class Pool:
 
     def blind(self) -> bool:
         """Whether what a replica shows of itself cannot be used, so that our own counts alone choose among them."""
-        return self.target.kind == "vllm" and any(replica.load.problem is not None for replica in self.replicas)
+        return self.target.kind == "vllm" and any(replica.load.blind() for replica in self.replicas)
 
     def choose(self, conversation: Iterable[str] = (), *, but: Replica | None = None) -> Replica | None:
         """The replica to ask, other than `but`; None when there is none that may be asked."""
