@@ -66,7 +66,6 @@ async def of_ledger(ledger: Ledger, check: Check) -> int:
     since = datetime.fromisoformat(check.window if len(check.window) > len("2026-11") else f"{check.window}-01")
     names = {_COLUMNS[check.scope]: check.name}
     if check.scope == "user":
-        tenant, _, subject = check.name.partition("/")
-        names = {"tenant": tenant, "subject": subject}
+        names = {"tenant": check.tenant, "subject": check.name.removeprefix(f"{check.tenant}/")}
     charge = await ledger.spent(since.replace(tzinfo=UTC), **names)
     return nanos(charge.cost) if check.measure is Measure.MONEY_PER_MONTH else charge.tokens

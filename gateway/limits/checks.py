@@ -57,8 +57,8 @@ _TOKENS: Final = frozenset({Measure.TOKENS_PER_MINUTE, Measure.TOKENS_PER_DAY})
 class Check:
     """A limit, and how much of it a request reserves.
 
-    `window` names the day or month of a budget, which ends in `ends` seconds; `floor` is what the ledger says was spent in it,
-    None where it was not asked.
+    `name` is a user's tenant and id, for it is unique in its tenant alone. `window` names the day or month of a budget, and it
+    ends in `ends` seconds; `floor` is what the ledger says was spent in it, None where it was not asked.
     """
 
     scope: Scope
@@ -69,6 +69,7 @@ class Check:
     window: str = ""
     ends: float = 0.0
     floor: int | None = None
+    tenant: str = ""
 
     @property
     def kind(self) -> Kind:

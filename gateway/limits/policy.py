@@ -80,7 +80,7 @@ class Policy:
                 amount = _amount(measure, use)
                 if limit and amount:
                     window, ends = _window(measure, now)
-                    found.append(Check(scope, name, measure, limit, amount, window, ends))
+                    found.append(Check(scope, name, measure, limit, amount, window, ends, tenant=principal.tenant))
         return found
 
     def _limited(self, principal: Principal, address: str, model: str | None) -> Iterator[_Limited]:

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import Final
 
 import structlog
@@ -49,6 +50,7 @@ class Quotas:
         self.limiter, self.policy = limiter, policy
         self._spent, self._told, self._cached, self._clock = spent, told, cached, clock
         self._asked: OrderedDict[str, None] = OrderedDict()  # budgets for which the ledger was asked
+        self._asking: dict[str, asyncio.Future[int]] = {}
         self._silent_until = 0.0
         self._refused: OrderedDict[str, tuple[float, Reservation]] = OrderedDict()
 
@@ -118,7 +120,7 @@ class Quotas:
         if self._clock() >= self._silent_until:
             try:
                 async with asyncio.timeout(_LEDGER_SECONDS):
-                    spent = await self._spent(check)
+                    spent = await self._once(check)
             except (StoreUnavailable, TimeoutError):
                 self._silent_until = self._clock() + _AGAIN_SECONDS
                 log.warning("budgets_from_counters", reason="the ledger does not answer")
@@ -130,6 +132,19 @@ class Quotas:
         if not self._cached:
             raise LimitsUnavailable("What was spent of a budget cannot be told now.", headers={"retry-after": "5"})
         return spent
+
+    async def _once(self, check: Check) -> int:
+        """One question at a time about a budget, however many requests wait for it; none of them can cancel it for the others."""
+        task = self._asking.get(check.key)
+        if task is None:
+            task = self._asking[check.key] = asyncio.ensure_future(self._spent(check))
+            task.add_done_callback(partial(self._answered, check.key))
+        return await asyncio.shield(task)
+
+    def _answered(self, key: str, task: asyncio.Future[int]) -> None:
+        del self._asking[key]
+        if not task.cancelled():
+            task.exception()  # nobody may be left who waits for it
 
     def _remember(self, reservation: Reservation) -> None:
         """Whoever has to wait for a request's turn need not send the whole of it to hear so again."""

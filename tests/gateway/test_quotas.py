@@ -1,6 +1,7 @@
 """Which limits a caller has, what the ledger knows of budgets, and what happens while it is silent."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -11,7 +12,7 @@ from auth import Principal
 from auth.errors import StoreUnavailable
 from gateway.bounds import Limits
 from gateway.errors import InsufficientQuota, LimitsUnavailable, RateLimited
-from gateway.limits.checks import Check, Measure
+from gateway.limits.checks import Check, Measure, Reservation
 from gateway.limits.memory import Memory
 from gateway.limits.policy import Policy, Use, site_of
 from gateway.limits.quotas import Quotas
@@ -125,7 +126,9 @@ class Ledger:
         return word
 
 
-def quotas(ledger: Ledger, limits: dict[str, Any], clock: Clock | None = None, **more: Any) -> Quotas:
+def quotas(
+    ledger: Callable[[Check], Awaitable[int]], limits: dict[str, Any], clock: Clock | None = None, **more: Any
+) -> Quotas:
     clock = clock or Clock()
     policy = Policy(Limits(**{"requests_per_minute": 0, **limits}), lambda: NOW)
     return Quotas(Memory(clock), policy, ledger, clock=clock, **more)
@@ -244,3 +247,23 @@ async def test_other_limits_hold_at_once() -> None:
     made.hold_off(principal(), AT)
     clock.now += 0.1
     assert (await made.reserve(principal(), AT, None)).standings[0].check.limit == 600
+
+
+async def test_however_many_requests_wait_the_ledger_is_asked_once_about_a_budget() -> None:
+    answer = asyncio.Event()
+    asked: list[str] = []
+
+    async def slow(check: Check) -> int:
+        asked.append(check.key)
+        await answer.wait()
+        return 600
+
+    made = quotas(slow, {"tokens_per_day": 10_000})
+    waiting = [asyncio.create_task(made.reserve(principal(), AT, USE)) for _ in range(10)]
+    while not asked:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    waiting[0].cancel()  # whoever leaves takes nothing from the others
+    answer.set()
+    done = await asyncio.gather(*waiting, return_exceptions=True)
+    assert asked == ["user:tokens_per_day:2030-12-31:acme/alice"]
+    assert min(one.standings[0].left for one in done if isinstance(one, Reservation)) == 10_000 - 600 - 9 * 500
