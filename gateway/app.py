@@ -207,7 +207,7 @@ def _known(error: Exception, http: Request) -> Renderable:
         return error
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
-        name = str(first["loc"][-1])
+        name = next(str(place) for place in reversed(first["loc"]) if isinstance(place, str))
         return InvalidRequest(f"{name} is not valid: {first['msg'][0].lower()}{first['msg'][1:]}.", param=name)
     if isinstance(error, HTTPException) and error.status_code == 404:
         return NotFound(f"There is nothing at {http.url.path[:200]}.")

@@ -22,6 +22,7 @@ from gateway.failure import Failure
 from gateway.fit import fitting
 from gateway.limits.checks import Reservation
 from gateway.limits.policy import Use
+from gateway.money import NANO
 from gateway.protocol import TEXTS, Request
 from gateway.routing import Ladder
 from gateway.stages import Stages
@@ -79,6 +80,8 @@ class Delivery:
         if stages.quotas.policy.counts_tokens(principal, self._address, request.model):
             most = await stages.estimates.most(request, pools)
         self._reservation = await stages.quotas.reserve(principal, self._address, most.use)
+        if most.use.tokens:
+            stages.ledger.reserve(self.exchange, most.prompt, most.use.tokens - most.prompt, NANO * most.use.money)
         return Ladder(pools, principal.tenant, request.texts(), most.bounds)
 
     async def deliver(self, request: Request, surface: Surface) -> None:

@@ -22,10 +22,11 @@ _OF_COMPLETIONS: Final = 16  # tokens, where nobody says (OpenAI API reference, 
 
 
 class Estimate(NamedTuple):
-    """`use`, and for each target the bound of an answer that it has to be told, None where none is needed."""
+    """`use`, `prompt` tokens of it in the prompt; and for targets that have to be told one, the bound of an answer."""
 
     use: Use
     bounds: dict[str, int]
+    prompt: int = 0
 
 
 class Estimates:
@@ -41,7 +42,7 @@ class Estimates:
 
     async def most(self, request: Request, pools: Sequence[Pool]) -> Estimate:
         """The most that any of the targets can make of it; `pools` has at least one."""
-        tokens, cost, bounds, tariff = 0, Decimal(0), dict[str, int](), self._tariff()
+        tokens, longest, cost, bounds, tariff = 0, 0, Decimal(0), dict[str, int](), self._tariff()
         first = self._answer(request, pools[0])
         whole = pools[0].context_length or await self._reckoner.prompt_tokens(pools[0].target, request) + first
         for place, pool in enumerate(pools):
@@ -56,9 +57,10 @@ class Estimates:
             used = prompt + answer * request.choices
             if length is not None and request.task == "chat" and request.choices == 1:
                 used = min(used, length)  # together they are never more
-            tokens = max(tokens, used)
+            if used > tokens:
+                tokens, longest = used, min(prompt, used)
             cost = max(cost, tariff.cost(pool.name, prompt, answer * request.choices, self._seconds))
-        return Estimate(Use(request.model, tokens, money.nanos(cost)), bounds)
+        return Estimate(Use(request.model, tokens, money.nanos(cost)), bounds, longest)
 
     def _answer(self, request: Request, pool: Pool) -> int:
         """The most tokens of one answer of the target asked first."""

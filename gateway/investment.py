@@ -18,10 +18,10 @@ _RATIO: Final = Decimal("1e-6")  # to which shares are rounded
 class Investment:
     """The return of a period on machines of one's own.
 
-    `returned` is what was avoided, less what the machines cost in all `hours` of the period (`gpu`), less what outside targets
-    cost (`fallback`). `utilisation` is the share of their hours in which the machines did something; `break_even` the utilisation
-    at which the return would be nought if each busy hour avoided as much as now. Both are None where no machine has a price, the
-    latter also where nothing was avoided.
+    `returned` is what was avoided, less what the machines cost in all `hours` of the period (`gpu`), less what targets without a
+    price by the hour cost (`fallback`). `utilisation` is the share of their hours in which the machines did something;
+    `break_even` the utilisation at which the return would be nought if each busy hour avoided as much as now. Both are None where
+    no machine has a price, the latter also where nothing was avoided.
     """
 
     hours: Decimal
@@ -41,8 +41,7 @@ def investment(by_target: Iterable[Usage], targets: Mapping[str, Target], hours:
     gpu = sum(((target.price_per_hour or ZERO) * len(target.urls) * hours for target in own.values()), ZERO)
     machine_hours = sum((len(target.urls) * hours for target in own.values()), ZERO)
     busy = sum((row.gpu_hours for row in found if row.group["target"] in own), ZERO)
-    outside = {name for name, target in targets.items() if target.outside}
-    fallback = sum((row.cost for row in found if row.group["target"] in outside), ZERO)
+    fallback = sum((row.cost for row in found if row.group["target"] not in own), ZERO)
     avoided = sum((row.avoided for row in found), ZERO)
     return Investment(
         hours=hours.quantize(_RATIO),

@@ -2,7 +2,7 @@
 
 Billing policy: `settle` rows are charged to the caller; `regeneration` rows (answers thrown away because they drifted) and
 `fallback` rows (targets that failed) are kept in rows of their own and charged to nobody; `release` says that a request was
-not charged at all.
+not charged at all. A `reserve` row says what a request may use at most, where its caller's tokens or money are limited.
 """
 
 from __future__ import annotations
@@ -85,6 +85,8 @@ LINEAGE: Final = schema.Lineage("ledger", Path(__file__).parent / "migrations", 
 _SIZES: Final = {column.name: column.type.length for column in rows.c if isinstance(column.type, String)}
 # What a journal's line of before these columns says of them.
 _EARLIER: Final = {"key": None, "busy_seconds": 0.0, "cost": "0", "avoided": "0"}
+RESERVE: Final = "reserve"  # the kind of rows that say what may be used, before it is
+_LARGEST: Final = 2**31 - 1  # tokens in a column
 CHARGED: Final = "settle"  # the kind of rows that callers are charged for
 _CHARGED: Final = frozenset({State.COMPLETED, State.TRUNCATED, State.BLOCKED, State.CLIENT_CLOSED})
 _DRAIN_SECONDS: Final = 0.5
@@ -121,6 +123,10 @@ class Ledger:
     async def create_schema(self) -> None:
         """Bring the table to its newest revision."""
         await schema.prepare(self._engine, LINEAGE)
+
+    def reserve(self, exchange: Exchange, prompt: int, completion: int, cost: Decimal) -> None:
+        """Write down what an exchange may use at most: if the process is killed, what was under way is known."""
+        self._journal.append([reservation(exchange, self._now(), prompt, completion, cost)])
 
     def settle(self, exchange: Exchange) -> Charge:
         """Write an exchange down. Synchronous on purpose: an awaited write is lost when the client leaves."""
@@ -191,20 +197,7 @@ def entries(exchange: Exchange, at: datetime, tariff: Tariff) -> list[dict[str, 
     kept = [attempt for attempt in exchange.attempts if attempt not in lost]
     delivered = kept[-1] if kept else Attempt(target="", firm=False)
     charged = exchange.state in _CHARGED and bool(kept)
-    common = {
-        "exchange_id": exchange.id,
-        "request_id": exchange.request_id,
-        "at": at.isoformat(),
-        "tenant": exchange.tenant,
-        "subject": exchange.subject,
-        "key": exchange.key,
-        "model": exchange.model,
-        "state": exchange.state.value,
-        "status": exchange.status,
-        "seconds": round((exchange.ended or exchange.started) - exchange.started, 6),
-        "first_text_seconds": None if exchange.first_text is None else round(exchange.first_text - exchange.started, 6),
-        "guards": "; ".join(f"{guard}={verdict}" for guard, verdict in exchange.guards.items()),
-    }
+    common = _common(exchange, at)
     written = [
         {
             **common,
@@ -221,6 +214,32 @@ def entries(exchange: Exchange, at: datetime, tariff: Tariff) -> list[dict[str, 
         row["sequence"] = sequence
     written[-1]["error"] = exchange.error
     return written
+
+
+def reservation(exchange: Exchange, at: datetime, prompt: int, completion: int, cost: Decimal) -> dict[str, Any]:
+    """The row that says what a request may use at most, written before a model is asked. It is no part of any sum."""
+    reserved = Attempt(
+        target="", firm=False, prompt_tokens=min(prompt, _LARGEST), completion_tokens=min(completion, _LARGEST)
+    )
+    counted = {**_tokens(reserved, Tariff({}, None)), "usage_source": "reserved", "cost": str(cost)}
+    return {**_common(exchange, at), "kind": RESERVE, "sequence": -1, **counted}
+
+
+def _common(exchange: Exchange, at: datetime) -> dict[str, Any]:
+    return {
+        "exchange_id": exchange.id,
+        "request_id": exchange.request_id,
+        "at": at.isoformat(),
+        "tenant": exchange.tenant,
+        "subject": exchange.subject,
+        "key": exchange.key,
+        "model": exchange.model,
+        "state": exchange.state.value,
+        "status": exchange.status,
+        "seconds": round((exchange.ended or exchange.started) - exchange.started, 6),
+        "first_text_seconds": None if exchange.first_text is None else round(exchange.first_text - exchange.started, 6),
+        "guards": "; ".join(f"{guard}={verdict}" for guard, verdict in exchange.guards.items()),
+    }
 
 
 def _fitting(row: dict[str, Any]) -> dict[str, Any]:

@@ -140,9 +140,8 @@ class Pool:
             replica = next((known for known in before if known.url == url), None)
             if replica is None:
                 breaker = Breaker(routing.failures, routing.cool_down_seconds, clock)
-                replica = Replica(
-                    url, index, breaker, Load(self.name, index, routing.scrape_seconds, clock), Busy(clock)
-                )
+                load = Load(self.name, index, routing.scrape_seconds, clock)
+                replica = Replica(url, index, breaker, load, Busy(clock, load.others))
             else:
                 before.remove(replica)
                 replica.index = index

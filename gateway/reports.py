@@ -87,7 +87,7 @@ class Report:
         made = self.investment
         if made is None:
             return
-        yield f"avoided {_cell(made.avoided)}, machines {_cell(made.gpu)} ({_cell(made.hours)} h), outside {_cell(made.fallback)}"
+        yield f"avoided {_cell(made.avoided)}, machines {_cell(made.gpu)} ({_cell(made.hours)} h), others {_cell(made.fallback)}"
         yield f"return on investment: {_cell(made.returned)} {self.currency}"
         if made.utilisation is not None:
             yield f"the machines did something in {made.utilisation:.1%} of their hours"

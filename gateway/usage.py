@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from auth.database import translated
 from auth.tables import users
 from gateway.exchange import State
-from gateway.ledger import CHARGED, rows
+from gateway.ledger import CHARGED, RESERVE, rows
 from gateway.money import UNIT, ZERO
 
 Group = Literal["day", "tenant", "user", "key", "model", "target"]
@@ -99,7 +99,8 @@ async def report(
     """
     groups = [_group(engine.dialect.name, name).label(f"group_{name}") for name in by]
     began, ended = period.bounds()
-    query = select(*groups, *_sums()).where(rows.c.at >= began, rows.c.at < ended).group_by(*groups)
+    within = (rows.c.at >= began, rows.c.at < ended, rows.c.kind != RESERVE)
+    query = select(*groups, *_sums()).where(*within).group_by(*groups)
     if tenant is not None:
         query = query.where(rows.c.tenant == tenant)
     if subject is not None:

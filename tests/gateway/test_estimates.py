@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.estimates import Estimates
+from gateway.estimates import Estimate, Estimates
 from gateway.limits.policy import Use
 from gateway.money import Tariff
 from gateway.pool import Pool
@@ -27,6 +27,12 @@ class Hundred(Reckoner):
 
 
 async def most(request: Request, *pools: Pool, seconds: float = 600) -> tuple[Use, dict[str, int]]:
+    made = await estimated(request, *pools, seconds=seconds)
+    assert made.prompt == min(PROMPT, made.use.tokens)
+    return made.use, made.bounds
+
+
+async def estimated(request: Request, *pools: Pool, seconds: float) -> Estimate:
     tariff = Tariff({pool.name: pool.target for pool in pools}, None)
     return await Estimates(Hundred(Settings()), lambda: tariff, seconds=seconds, answer_tokens=lambda: 4096).most(
         request, pools

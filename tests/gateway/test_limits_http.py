@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -288,3 +289,23 @@ async def test_whoever_is_configured_is_told_when_a_budget_nears_its_end(state: 
         "EUR",
         "money_per_month",
     )
+
+
+async def test_what_was_reserved_is_in_the_ledger_before_a_model_is_asked(state: dict[str, Any]) -> None:
+    before: list[Any] = []
+
+    async def looks(exchange: Exchange) -> None:
+        before.extend(await home.ledger(exchange.headers["x-request-id"]))
+        await says(SENTENCE)(exchange)
+
+    async with limited(state, {"tokens_per_day": 5000, "money_per_month": "10"}, times={"first_content": 20}) as home:
+        home.local.answers(looks)
+        raw = await home.client().chat.completions.with_raw_response.create(
+            model=MODEL, messages=QUESTION, max_tokens=50
+        )
+        (reserved,) = before
+        left = 5000 - int(raw.headers["x-ratelimit-remaining-tokens"])
+    assert (reserved["kind"], reserved["state"], reserved["usage_source"]) == ("reserve", "queued", "reserved")
+    assert reserved["completion_tokens"] == 50
+    assert reserved["prompt_tokens"] + 50 == left
+    assert reserved["cost"] == Decimal(reserved["prompt_tokens"] * 1000 + 50 * 2000) / 10**6

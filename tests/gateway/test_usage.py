@@ -275,7 +275,7 @@ async def test_csv_and_mistakes(home: House) -> None:
         ({"since": "yesterday"}, "since"),
         ({"since": "2030-05-02", "until": "2030-05-02"}, "until"),
         ({"since": "1990-01-01", "until": "2030-05-02"}, "since"),
-        ({"by": "colour"}, "0"),
+        ({"by": "colour"}, "by"),
         ({"format": "xml"}, "format"),
     ):
         status, body, _ = await get(home, "/admin/usage", operator(home), **params)
