@@ -56,8 +56,8 @@ class Choice:
 
     def end(self, finish: str) -> list[dict[str, Any]]:
         """The rest of the text and the finish; raises Violation."""
-        self.finish = finish
         out = self._flush()
+        self.finish = finish  # not before: a choice whose rest is stopped by a guard is still open, and ends by `block`
         last = {"delta": self._with_role({}), "finish_reason": finish}
         if self._logprobs:
             last["logprobs"] = _joined([logprobs for _, logprobs in self._logprobs])

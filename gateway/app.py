@@ -110,7 +110,7 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
         settings.fail_policy,
         lambda _: degraded.mark("guards", down=True, seconds=_GUARDS_SECONDS),
     )
-    chat = Chat(settings, catalogue, upstream, guards, limits, estimates, reckoner, ledger, degraded, metrics.observe)
+    chat = Chat(settings, catalogue, upstream, guards, limits, estimates, reckoner, ledger, metrics.observe)
 
     app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None)
     app.include_router(routes.v1(chat, known.access))
@@ -122,7 +122,7 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
         app.add_exception_handler(exception, _rendered)
     routes.publish(app)
     browsers.allow(app, settings.server.cors_origins)
-    app.add_middleware(Telemetry, metrics=metrics, failed=_rendered)
+    app.add_middleware(Telemetry, metrics=metrics, failed=_rendered, told=degraded.header)
     return app
 
 

@@ -53,7 +53,7 @@ class Delivery:
     def headers(self) -> dict[str, str]:
         """The headers of the answer, known so far."""
         limits = self._reservation.headers() if self._reservation else {}
-        return {**limits, **self.stages.degraded.header(), **self.exchange.headers()}
+        return {**limits, **self.exchange.headers()}
 
     def hold_off(self) -> None:
         """Refuse whoever was told a moment ago to wait, before a byte of the request is read; raises RateLimited."""

@@ -90,6 +90,8 @@ _LARGEST: Final = 2**31 - 1  # tokens in a column
 CHARGED: Final = "settle"  # the kind of rows that callers are charged for
 _CHARGED: Final = frozenset({State.COMPLETED, State.TRUNCATED, State.BLOCKED, State.CLIENT_CLOSED})
 _DRAIN_SECONDS: Final = 0.5
+_LONGEST_SECONDS: Final = 4.0  # between two tries while the database is away
+_AT_ONCE: Final = 500  # rows in one statement, whose time is limited: what gathered meanwhile may be much
 
 
 class Charge(NamedTuple):
@@ -139,15 +141,19 @@ class Ledger:
 
     async def run(self) -> None:
         """Drain until cancelled; a database that is away is tried again, nothing is lost meanwhile."""
+        pause = _DRAIN_SECONDS
         while True:
             try:
                 await self.drain()
             except (SQLAlchemyError, StoreUnavailable, OSError) as error:
                 self._heard(True)
                 log.warning("ledger_waits", reason=type(error).__name__)
+                # Each try ends a segment, and every worker looks at all of them: an outage must not make thousands.
+                pause = min(2 * pause, _LONGEST_SECONDS)
             else:
                 self._heard(False)
-            await asyncio.sleep(_DRAIN_SECONDS)
+                pause = _DRAIN_SECONDS
+            await asyncio.sleep(pause)
 
     async def drain(self) -> None:
         """Move every finished segment into the database. A row that is there already is left alone."""
@@ -180,12 +186,11 @@ class Ledger:
         return Charge(int(total or 0), money or ZERO)
 
     async def _insert(self, batch: list[dict[str, Any]]) -> None:
-        if not batch:
-            return
-        values = [_fitting(row) for row in batch]
         dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
-        async with self._engine.begin() as connection:
-            await connection.execute(dialect.insert(rows).on_conflict_do_nothing(), values)
+        for begin in range(0, len(batch), _AT_ONCE):
+            values = [_fitting(row) for row in batch[begin : begin + _AT_ONCE]]
+            async with self._engine.begin() as connection:
+                await connection.execute(dialect.insert(rows).on_conflict_do_nothing(), values)
 
 
 def entries(exchange: Exchange, at: datetime, tariff: Tariff) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.degraded import Degraded
 from gateway.estimates import Estimates
 from gateway.exchange import Exchange
 from gateway.guardrails.guards import Guards
@@ -30,6 +29,5 @@ class Stages:
     estimates: Estimates
     reckoner: Reckoner
     ledger: Ledger
-    degraded: Degraded
     observe: Callable[[Exchange], None]
     clock: Callable[[], float] = time.monotonic

@@ -182,10 +182,17 @@ class Telemetry:
     """ASGI middleware: gives each request its id and its log line."""
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, failed: Callable[[Request, Exception], Awaitable[Response]] | None = None
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        failed: Callable[[Request, Exception], Awaitable[Response]] | None = None,
+        told: Callable[[], dict[str, str]] = dict,
     ) -> None:
-        """`failed` gives the answer to a request that ended in an exception before one had begun."""
-        self._app, self._metrics, self._failed = app, metrics, failed
+        """`failed` gives the answer to a request that ended in an exception before one had begun.
+
+        `told` gives headers that every answer below /v1 has, by their names in small letters.
+        """
+        self._app, self._metrics, self._failed, self._told = app, metrics, failed, told
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wrap one request."""
@@ -200,7 +207,9 @@ class Telemetry:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 own = (b"x-request-id", trace.request_id.encode())
-                message["headers"] = [*message["headers"], own, *SAFE_HEADERS]
+                told = self._told() if scope["path"].startswith("/v1/") else {}
+                more = [(name.encode(), value.encode()) for name, value in told.items()]
+                message["headers"] = [*message["headers"], own, *more, *SAFE_HEADERS]
             await send(message)
 
         self._metrics.in_flight.inc()

@@ -229,3 +229,11 @@ def test_a_chunk_that_is_none_is_a_failure_of_the_model_server(chunk: Chunk) -> 
 @pytest.mark.parametrize("chunk", [{}, {"choices": None}, {"choices": []}, {"usage": None}, part(None), part({})])
 def test_a_chunk_without_content_releases_nothing(chunk: Chunk) -> None:
     assert answer().take(chunk) == []
+
+
+def test_a_choice_whose_last_words_are_stopped_by_a_guard_still_ends_by_the_block() -> None:
+    made = answer(GUARDED)
+    with pytest.raises(Drift):
+        took(made, text("This is an English sentence without an end"), part({}, finish="stop"))
+    last = made.block("Fin.")
+    assert [chunk["choices"][0]["finish_reason"] for chunk in last] == [None, "content_filter"]
