@@ -96,9 +96,9 @@ def _allowance(target: Target, request: Request, texts: int) -> int:
 
 
 def _schemas(request: Request) -> bytes:
-    """What comes into the prompt beside the texts, as JSON; empty where there is nothing."""
+    """What comes into the prompt beside the texts, as JSON in its longest form; empty where there is nothing."""
     found: list[Any] = [given for name in _SCHEMAS if (given := request.raw.get(name)) is not None]
     if request.task == "chat":  # calls of tools, names, and whatever else a turn has
         more = ({key: turn[key] for key in turn if key not in ("role", "content")} for turn in request.raw["messages"])
         found += [fields for fields in more if fields]
-    return orjson.dumps(found) if found else b""
+    return orjson.dumps(found, option=orjson.OPT_INDENT_2) if found else b""
