@@ -21,8 +21,10 @@ from gateway.usage import Group, Period
 
 _LONGEST_DAYS = 3660
 
-Since = Annotated[date | None, Query(description="The first day, UTC; by default the first of this month.")]
-Until = Annotated[date | None, Query(description="The day after the last one, UTC; by default tomorrow.")]
+_DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+_IS_DAY: dict[str, Any] = {"pattern": _DAY, "json_schema_extra": {"format": "date"}, "examples": ["2026-11-01"]}
+Since = Annotated[str | None, Query(description="The first day, UTC; by default the first of this month.", **_IS_DAY)]
+Until = Annotated[str | None, Query(description="The day after the last one, UTC; by default tomorrow.", **_IS_DAY)]
 By = Annotated[list[Group] | None, Query(description="What the sums are for; repeatable.")]
 Own = Annotated[list[Literal["day", "key", "model"]] | None, Query(description="What the sums are for; repeatable.")]
 OfUser = Annotated[str | None, Query(max_length=255, description="Of one user or client, by its id.")]
@@ -78,6 +80,13 @@ def router(engine: AsyncEngine, tariff: Callable[[], Tariff], access: Access) ->
     return routes
 
 
+def _day(name: str, text: str | None) -> date | None:
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidRequest(f"{name} must be a day, such as 2026-11-01.", param=name) from error
+
+
 def _answer(made: reports.Report, form: str) -> Response:
     if form == "csv":
         name = f"usage-{made.period.since}-{made.period.until}.csv"
@@ -89,7 +98,8 @@ def _answer(made: reports.Report, form: str) -> Response:
     return JSONResponse(made.document(), headers=NO_STORE)
 
 
-def _period(since: date | None, until: date | None) -> Period:
+def _period(first: str | None, after: str | None) -> Period:
+    since, until = _day("since", first), _day("until", after)
     usual = Period.this_month(datetime.now(UTC))
     if until is None:
         until = usual.until if since is None or since < usual.until else since + timedelta(days=1)

@@ -47,12 +47,12 @@ class _Ask(NamedTuple):
     answer: asyncio.Future[list[Any]]
 
 
-def connect(url: str) -> Redis:
-    """A client that answers or fails soon: a step that was sent is never sent again by itself."""
+def connect(url: str, seconds: float = _REDIS_SECONDS) -> Redis:
+    """A client that answers or fails within so many seconds: a step that was sent is never sent again by itself."""
     return Redis.from_url(
         url,
-        socket_timeout=_REDIS_SECONDS,
-        socket_connect_timeout=_REDIS_SECONDS,
+        socket_timeout=seconds,
+        socket_connect_timeout=seconds,
         retry=Retry(NoBackoff(), 0),
     )
 

@@ -64,7 +64,7 @@ async def on_redis(url: str, lease: float = 30) -> AsyncIterator[Workers]:
     """Each has a client of its own; a prefix keeps tests apart."""
     prefix = secrets.token_hex(6)
     workers = Workers(
-        lambda own: Shared(connect(url), workers=4, prefix=prefix, lease=lease, spent=own.told),
+        lambda own: Shared(connect(url, seconds=30), workers=4, prefix=prefix, lease=lease, spent=own.told),
     )
     yield workers
     for made in workers.made:
