@@ -167,6 +167,11 @@ class Settings(BaseSettings):
                 if target not in self.targets:
                     allowed = ", ".join(sorted(self.targets)) or "none is configured"
                     raise ValueError(f"models.{name}.targets holds {target!r}, which is no target (allowed: {allowed})")
+        if unpublished := sorted(set(self.limits.models) - set(self.models)):
+            allowed = ", ".join(sorted(self.models)) or "none is published"
+            raise ValueError(
+                f"limits.models holds {unpublished[0]!r}, which is no published model (allowed: {allowed})"
+            )
         reference = self.money.reference
         if reference is not None and (reference not in self.targets or self.targets[reference].price is None):
             raise ValueError(f"money.reference holds {reference!r}, which is no target with a price")
@@ -293,6 +298,7 @@ def _sentence(error: ValidationError) -> str:
 def _shown(key: str, held: Any) -> str:
     # Never a secret, nor what may hold one: an address can carry a password.
     shown = repr(held)
-    if isinstance(held, dict | list) or "://" in shown or any(word in key for word in ("key", "url", "secret")):
+    secret = not key.startswith("limits.") and any(word in key for word in ("key", "url", "secret"))
+    if isinstance(held, dict | list) or "://" in shown or secret:
         return "a value"
     return shown[:80]

@@ -44,7 +44,9 @@ def run(args: argparse.Namespace) -> int:
     from gateway.telemetry import configure_logging
 
     configure_logging("WARNING")
-    catalogue = Catalogue(load(args.config))
+    settings = load(args.config)
+    catalogue = Catalogue(settings)
+    settings.tokenizers({})
     for name in catalogue.names():
         print(name)
         for place, pool in enumerate(catalogue.targets(name, may_leave=True), start=1):
@@ -68,5 +70,6 @@ def _described(pool: Pool) -> str:
     facts += ["images"] if target.images else []
     facts += [f"only {', '.join(target.tasks)}"] if target.tasks else []
     facts += [f"{target.price.input} in, {target.price.output} out a million tokens"] if target.price else []
+    facts += [f"{target.price_per_hour} an hour each"] if target.price_per_hour is not None else []
     facts += ["outside: only for callers whose text may leave"] if target.outside else []
     return f"{pool.name}: {'; '.join(facts)}"

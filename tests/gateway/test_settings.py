@@ -306,3 +306,32 @@ def test_settings_do_not_change_after_the_start() -> None:
 def test_users_lie_in_the_state_directory_unless_told_otherwise(tmp_path: Path) -> None:
     settings = load(written(tmp_path, "[state]\ndirectory = 'here'"))
     assert settings.state.database() == f"sqlite:///{tmp_path}/here/passerelle.db"
+
+
+PUBLISHED = """
+[targets.a]
+kind = "vllm"
+urls = ["http://127.0.0.1:1/v1"]
+model = "m"
+[models.m]
+targets = ["a"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        (
+            '[limits.models."nope"]\nconcurrent = 1',
+            "limits.models holds 'nope', which is no published model (allowed: m).",
+        ),
+        ("[limits.tenants.acme]\nconcurent = 1", "limits.tenants.acme.concurent is not a setting"),
+        ("[limits]\ntokens_per_minute = -1", "limits.tokens_per_minute holds -1, but"),
+        ("[limits.key]\nmoney_per_month = 1e30", "limits.key.money_per_month holds 1e+30, but"),
+        ('[money]\nreference = "a"', "money.reference holds 'a', which is no target with a price."),
+        ('[fail_policy]\nredis = "open"', "fail_policy.redis holds 'open', but"),
+        ('[state]\nredis_prefix = "a b"', "state.redis_prefix holds 'a b', but"),
+    ],
+)
+def test_limits_and_prices_that_cannot_hold_stop_the_start(tmp_path: Path, table: str, sentence: str) -> None:
+    assert sentence in bad(tmp_path, PUBLISHED + table)
