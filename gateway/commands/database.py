@@ -6,8 +6,9 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from gateway.commands.actions import command
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -23,24 +24,11 @@ _EXAMPLE = """example:
 
 def add_command(commands: Subparsers) -> None:
     """Register the command."""
-    command = commands.add_parser(
-        "database",
-        help="the revisions of the tables",
-        description="A gateway that starts brings its tables to the newest revision by itself. These are for those who would "
-        "rather do it before, or have to go back: stop the gateways, go back, start the older ones.",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    description = (
+        "A gateway that starts brings its tables to the newest revision by itself. These are for those who would rather do it "
+        "before, or have to go back: stop the gateways, go back, start the older ones."
     )
-    actions = command.add_subparsers(title="actions", required=True, metavar="ACTION")
-
-    def add(name: str, func: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        made = actions.add_parser(
-            name, help=text, description=text, epilog=_EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        made.set_defaults(func=func)
-        made.add_argument("--config", type=Path, metavar="FILE", help="the configuration (default: $PASSERELLE_CONFIG)")
-        return made
-
+    add = command(commands, "database", "the revisions of the tables", _EXAMPLE, description)
     add("status", _status, "the revision of each lineage of tables, and the newest")
     add("upgrade", _upgrade, "bring every table to the newest revision")
     back = add("downgrade", _downgrade, "lead one lineage back; what only later revisions hold is lost")

@@ -7,10 +7,10 @@ import getpass
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from auth.commands.actions import positive
+from gateway.commands.actions import command
 
 if TYPE_CHECKING:
     from auth.audit import Actor
@@ -26,22 +26,8 @@ _EXAMPLE = """example:
 
 def add_command(commands: Subparsers) -> None:
     """Register the command."""
-    command = commands.add_parser(
-        "ledger",
-        help="the rows of a request; delete old rows, or those of a tenant or a person",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    actions = command.add_subparsers(title="actions", required=True, metavar="ACTION")
-
-    def add(name: str, func: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        made = actions.add_parser(
-            name, help=text, description=text, epilog=_EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        made.set_defaults(func=func)
-        made.add_argument("--config", type=Path, metavar="FILE", help="the configuration (default: $PASSERELLE_CONFIG)")
-        return made
-
+    text = "the rows of a request; delete old rows, or those of a tenant or a person"
+    add = command(commands, "ledger", text, _EXAMPLE)
     shown = add("show", _show, "the rows of a request, by its x-request-id")
     shown.add_argument("request_id", metavar="REQUEST_ID", help="as the header and the log have it")
     trimmed = add(
