@@ -37,8 +37,10 @@ class _Limiter(Limiter):
         return default_value
 
 
-def limiter(rate: str, storage_uri: str, key: Callable[..., str]) -> Limiter:
+def limiter(rate: str, storage_uri: str, key: Callable[..., str], prefix: str = "passerelle") -> Limiter:
     """Make a limiter for rates like `10/minute; 100/hour`; `key` must have a parameter called `request`.
+
+    Installations that share a storage have a `prefix` each.
 
     Raises BadConfiguration for a rate that cannot be read: slowapi itself would log it and limit nothing.
     """
@@ -47,7 +49,7 @@ def limiter(rate: str, storage_uri: str, key: Callable[..., str]) -> Limiter:
         return _Limiter(
             key_func=key,
             storage_uri=storage_uri,
-            storage_options=_timeouts(storage_uri),
+            storage_options=_options(storage_uri, prefix),
             strategy="moving-window",
             in_memory_fallback_enabled=not storage_uri.startswith("memory:"),  # a lost storage loosens, never opens
         )
@@ -55,10 +57,11 @@ def limiter(rate: str, storage_uri: str, key: Callable[..., str]) -> Limiter:
         raise BadConfiguration(f"The login limit {rate!r} or its storage cannot be used: write 10/minute.") from error
 
 
-def _timeouts(storage_uri: str) -> dict[str, Any]:
-    """Seconds after which Redis or Valkey is given up: without them a stalled one holds the event loop for good."""
-    remote = storage_uri.startswith(("redis", "valkey"))
-    return {"socket_timeout": STALL_S, "socket_connect_timeout": STALL_S} if remote else {}
+def _options(storage_uri: str, prefix: str) -> dict[str, Any]:
+    """For Redis or Valkey: how keys begin, and when it is given up, as a stalled one would hold the event loop for good."""
+    if not storage_uri.startswith(("redis", "valkey")):
+        return {}
+    return {"key_prefix": prefix, "socket_timeout": STALL_S, "socket_connect_timeout": STALL_S}
 
 
 def wait_s(limiter: Limiter, exceeded: tuple[RateLimitItem, list[str]]) -> int:

@@ -90,17 +90,25 @@ class Alerts:
         self._forgot: datetime | None = None
 
     def spent(
-        self, scope: str, name: str, measure: str, window: str, used: Decimal | int, limit: Decimal | int
+        self,
+        scope: str,
+        name: str,
+        measure: str,
+        window: str,
+        used: Decimal | int,
+        limit: Decimal | int,
+        *,
+        exhausted: bool = False,
     ) -> None:
         """So much of a budget is spent. Cheap, and to be called whenever that is learnt: only what is new is told.
 
         `scope` is address, key, user, tenant or model; `measure` e.g. `money_per_month`; `window` e.g. `2026-11`. A `limit` of
-        0 is none.
+        0 is none. `exhausted`: what is left is too little for a request, which counts as all of it.
         """
         if not self._receivers or limit <= 0:
             return
         for percent in self._percents:
-            if used * 100 < limit * percent:
+            if used * 100 < limit * percent and not exhausted:
                 return
             if (scope, name, measure, window, percent) not in self._told:
                 self._cross(Crossing(scope, name, measure, window, percent), used, limit)

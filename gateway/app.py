@@ -84,6 +84,7 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
         ledger,
         connect(redis_url) if redis_url else None,
         told=partial(_alert, alerts),
+        exhausted=partial(_alert, alerts, exhausted=True),
         away=lambda gone: degraded.mark("limits", down=gone),
     )
     shared = limits.limiter if isinstance(limits.limiter, Shared) else None
@@ -114,7 +115,7 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
 
     app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None)
     app.include_router(routes.v1(chat, known.access))
-    app.include_router(routes.probes(Health(engine, catalogue, parts.upstream), metrics))
+    app.include_router(routes.probes(Health(engine, catalogue, upstream, degraded=degraded.down), metrics))
     app.include_router(usage.router(engine, lambda: catalogue.tariff, known.access))
     for router in known.routers:
         app.include_router(router)
@@ -138,12 +139,12 @@ def _degraded(catalogue: Catalogue) -> Degraded:
     return made
 
 
-def _alert(alerts: Alerts, check: Check, spent: int) -> None:
+def _alert(alerts: Alerts, check: Check, spent: int, *, exhausted: bool = False) -> None:
     """Tell of a budget; money is counted in billionths."""
     used, limit = (
         (NANO * spent, NANO * check.limit) if check.measure is Measure.MONEY_PER_MONTH else (spent, check.limit)
     )
-    alerts.spent(check.scope, check.name, check.measure, check.window, used, limit)
+    alerts.spent(check.scope, check.name, check.measure, check.window, used, limit, exhausted=exhausted)
 
 
 def _show(metrics: Metrics, catalogue: Catalogue) -> None:

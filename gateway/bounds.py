@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import ipaddress
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from gateway.target import Count, Part
+
+SITE_BITS: Final = 64  # a home or a server has that many bits of IPv6 addresses for itself (RFC 6177)
+
+
+def site_of(address: str) -> str:
+    """What counts as one address: an IPv6 address's network of a site."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((parsed, SITE_BITS), strict=False))
+    return str(parsed)
+
 
 Bound = Annotated[int, Field(ge=0, le=2**53 - 1)]
 
 
 Amount = Annotated[Decimal, Field(ge=0, le=9_000_000, allow_inf_nan=False)]
+
+
+def _address(text: str) -> str:
+    """As it is compared; a network of IPv6 that is one site stands for itself."""
+    try:
+        return site_of(str(ipaddress.ip_address(text.removesuffix(f"/{SITE_BITS}") if ":" in text else text)))
+    except ValueError:
+        raise ValueError("an address, or an IPv6 network of 64 bits, is wanted") from None
+
+
+Address = Annotated[str, AfterValidator(_address)]
 
 
 class Bounds(Part):
@@ -53,7 +81,7 @@ class Limits(Bounds):
     key: Bounds = Bounds()
     tenant: Bounds = Bounds()
     model: Bounds = Bounds()
-    addresses: dict[str, OwnBounds] = Field(default_factory=dict)
+    addresses: dict[Address, OwnBounds] = Field(default_factory=dict)
     keys: dict[str, OwnBounds] = Field(default_factory=dict)
     users: dict[str, OwnBounds] = Field(default_factory=dict)
     tenants: dict[str, OwnBounds] = Field(default_factory=dict)

@@ -27,34 +27,42 @@ async def trim(engine: AsyncEngine, before: datetime, by: Actor) -> int:
 
 
 async def forget(engine: AsyncEngine, tenant: str, subject: str | None, by: Actor) -> int:
-    """Delete all rows of a tenant, or of one of its users, clients or keys; how many there were. Raises StoreUnavailable."""
-    of, what = rows.c.tenant == tenant, f"tenant:{tenant}"
-    if subject is not None:
-        of, what = of & (rows.c.subject == subject), f"subject:{subject}"
+    """Delete all rows of a tenant, or of one of its users, clients or keys; how many there were. Raises StoreUnavailable.
+
+    Alerts that name them go too.
+    """
+    of, what = _of(tenant, subject), f"tenant:{tenant}" if subject is None else f"subject:{subject}"
+    if not await count(engine, tenant, subject):
+        return 0
     await _forget_alerts(engine, tenant, subject)
     return await _delete(engine, of, by, "ledger.forgotten", tenant, what)
 
 
-async def _forget_alerts(engine: AsyncEngine, tenant: str, subject: str | None) -> None:
-    """Those of single keys go by themselves, when their time is over."""
-    of_users, name = alerts.c.scope == "user", f"{tenant}/"
-    which = of_users & (alerts.c.name == f"{name}{subject}")
-    if subject is None:
-        every = of_users & (func.substr(alerts.c.name, 1, len(name)) == name)
-        which = every | ((alerts.c.scope == "tenant") & (alerts.c.name == tenant))
-    with translated():
-        async with engine.begin() as connection:
-            await connection.execute(delete(alerts).where(which))
-
-
 async def count(engine: AsyncEngine, tenant: str, subject: str | None) -> int:
     """How many rows `forget` would delete."""
-    query = select(func.count()).select_from(rows).where(rows.c.tenant == tenant)
-    if subject is not None:
-        query = query.where(rows.c.subject == subject)
+    query = select(func.count()).select_from(rows).where(_of(tenant, subject))
     with translated():
         async with engine.connect() as connection:
             return int((await connection.execute(query)).scalar_one())
+
+
+def _of(tenant: str, subject: str | None) -> ColumnElement[bool]:
+    of = rows.c.tenant == tenant
+    return of if subject is None else of & ((rows.c.subject == subject) | (rows.c.key == subject))
+
+
+async def _forget_alerts(engine: AsyncEngine, tenant: str, subject: str | None) -> None:
+    name = f"{tenant}/"
+    keys = select(rows.c.key).where(_of(tenant, subject), rows.c.key.is_not(None))
+    which = (alerts.c.scope == "key") & alerts.c.name.in_(keys)
+    if subject is None:
+        which |= (alerts.c.scope == "user") & (func.substr(alerts.c.name, 1, len(name)) == name)
+        which |= (alerts.c.scope == "tenant") & (alerts.c.name == tenant)
+    else:
+        which |= (alerts.c.scope == "user") & (alerts.c.name == f"{name}{subject}")
+    with translated():
+        async with engine.begin() as connection:
+            await connection.execute(delete(alerts).where(which))
 
 
 async def _delete(

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from gateway.degraded import PARTS, Part
 from gateway.pool import Pool
 from gateway.routing import Catalogue
 from gateway.upstream import Upstream
@@ -21,8 +22,15 @@ class Health:
     """The state of the parts: the database, and for each model whether a target of it answers."""
 
     def __init__(
-        self, engine: AsyncEngine, catalogue: Catalogue, upstream: Upstream, clock: Callable[[], float] = time.monotonic
+        self,
+        engine: AsyncEngine,
+        catalogue: Catalogue,
+        upstream: Upstream,
+        clock: Callable[[], float] = time.monotonic,
+        degraded: Callable[[Part], bool] = lambda _: False,
     ) -> None:
+        """`degraded` says whether a part is."""
+        self._degraded = degraded
         self._engine, self._catalogue, self._upstream, self._clock = engine, catalogue, upstream, clock
         self._asking = asyncio.Lock()
         self._asked = float("-inf")
@@ -37,8 +45,9 @@ class Health:
         return self._parts
 
     def notes(self) -> dict[str, str]:
-        """What is wrong without standing in the way of answers: replicas whose metrics cannot be used, and why."""
-        return {
+        """What is wrong without standing in the way of answers: degraded parts, and replicas whose metrics cannot be used."""
+        degraded = {part: "works without what it depends on" for part in PARTS if self._degraded(part)}
+        return degraded | {
             f"metrics of {pool.name}/{replica.index}": replica.load.problem
             for pool in self._catalogue.pools.values()
             for replica in pool.replicas

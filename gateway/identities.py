@@ -125,7 +125,11 @@ def _rates(settings: Settings) -> routes.Rates:
     passwords, others = rate(auth.login_per_minute), rate(auth.token_requests_per_minute)
     storage = settings.state.redis_url.get_secret_value() if settings.state.redis_url else "memory://"
     key: Callable[..., str] = routes.address
-    return routes.Rates(throttle.limiter(passwords or others or "10/minute", storage, key), passwords, others)
+    return routes.Rates(
+        throttle.limiter(passwords or others or "10/minute", storage, key, settings.state.redis_prefix),
+        passwords,
+        others,
+    )
 
 
 def _request_id(http: Request) -> str:

@@ -26,9 +26,13 @@ def quotas(
     redis: Redis | None,
     *,
     told: Callable[[Check, int], None] | None = None,
+    exhausted: Callable[[Check, int], None] | None = None,
     away: Callable[[bool], None] | None = None,
 ) -> Quotas:
-    """The limits of the configuration; `told` hears of budgets as they are spent, `away` when Redis goes and comes back."""
+    """The limits of the configuration.
+
+    `told` hears of budgets as they are spent, `exhausted` of refusals since one is, `away` when Redis goes and comes back.
+    """
 
     def heard(gone: bool) -> None:
         if not gone:
@@ -57,7 +61,7 @@ def quotas(
         return await of_ledger(ledger, check)
 
     cached = settings.fail_policy.database_limits == "cached"
-    made = Quotas(limiter, Policy(settings.limits), spent, told=told, cached=cached)
+    made = Quotas(limiter, Policy(settings.limits), spent, exhausted=exhausted, cached=cached)
     return made
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from gateway.investment import Investment, investment
 from gateway.money import Tariff
 from gateway.target import Target
-from gateway.usage import FIGURES, Group, Period, Usage, report, total, usernames
+from gateway.usage import FIGURES, Group, Period, Usage, opened, report, total, usernames
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # how one begins in a spreadsheet (OWASP, "CSV Injection")
 _SHORT: Final = {
@@ -114,7 +114,7 @@ async def make(
         names = await usernames(engine, (row.group["user"] or "" for row in found))
         found = [replace(row, group={**row.group, "username": names.get(row.group["user"] or "")}) for row in found]
     whole = tenant is None and subject is None
-    made = investment(by_target, tariff.targets, period.hours(now)) if whole else None
+    made = investment(by_target, tariff.targets, period.hours(now, await opened(engine))) if whole else None
     return Report(period, by, tariff.currency, found, made, list(_notes(by_target, tariff)))
 
 

@@ -16,6 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from gateway.bounds import Limits
+from gateway.fail_policy import FailPolicy
 from gateway.identity import Auth
 from gateway.money import Tariff
 from gateway.target import BadKeyFile, Count, Part, Seconds, Target
@@ -112,21 +113,6 @@ class Money(Part):
 
     currency: Annotated[str, Field(min_length=1, max_length=8)] = "EUR"
     reference: str | None = None
-
-
-class FailPolicy(Part):
-    """What happens while something is away.
-
-    `redis`: each worker enforces its share of the limits (`degrade`), or nobody is served (`refuse`). `database_limits`: while
-    nobody can say what was spent of a budget, its counter holds (`cached`), or whoever has one is not served (`refuse`). A guard
-    that fails, or takes over `guard_seconds` for a piece of text, lets nothing through (`closed`) or everything (`open`).
-    """
-
-    redis: Literal["degrade", "refuse"] = "degrade"
-    database_limits: Literal["cached", "refuse"] = "cached"
-    enforcing_guards: Literal["closed", "open"] = "closed"
-    annotating_guards: Literal["closed", "open"] = "open"
-    guard_seconds: Seconds = 2
 
 
 class Model(Part):

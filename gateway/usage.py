@@ -39,14 +39,20 @@ class Period:
         today = now.astimezone(UTC).date()
         return cls(today.replace(day=1), today + timedelta(days=1))
 
+    @classmethod
+    def of_month(cls, first: date) -> Period:
+        """The month that begins on a day."""
+        return cls(first, (first + timedelta(days=32)).replace(day=1))
+
     def bounds(self) -> tuple[datetime, datetime]:
         """Its first instant, and the first after it."""
         began, ended = (datetime.combine(day, time(), UTC) for day in (self.since, self.until))
         return began, ended
 
-    def hours(self, now: datetime) -> Decimal:
-        """How many of its hours have passed."""
+    def hours(self, now: datetime, opened: datetime | None) -> Decimal:
+        """How many of its hours have passed since there was an installation: `opened` is when its first request ended."""
         began, ended = self.bounds()
+        began = max(began, opened or now)
         seconds = max(0.0, (min(ended, max(began, now)) - began).total_seconds())
         return Decimal(str(seconds)) / 3600
 
@@ -110,6 +116,14 @@ async def report(
             found = (await connection.execute(query)).mappings().all()
     told = [_usage(by, dict(row)) for row in found if row["requests"] is not None]
     return sorted(told, key=lambda row: [value or "" for value in row.group.values()])  # the same on every database
+
+
+async def opened(engine: AsyncEngine) -> datetime | None:
+    """When the first request that is known ended; raises StoreUnavailable."""
+    with translated():
+        async with engine.connect() as connection:
+            found: datetime | None = (await connection.execute(select(func.min(rows.c.at)))).scalar_one()
+    return found
 
 
 async def usernames(engine: AsyncEngine, ids: Iterable[str]) -> dict[str, str]:

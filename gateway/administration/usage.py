@@ -25,6 +25,10 @@ _DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _IS_DAY: dict[str, Any] = {"pattern": _DAY, "json_schema_extra": {"format": "date"}, "examples": ["2026-11-01"]}
 Since = Annotated[str | None, Query(description="The first day, UTC; by default the first of this month.", **_IS_DAY)]
 Until = Annotated[str | None, Query(description="The day after the last one, UTC; by default tomorrow.", **_IS_DAY)]
+Month = Annotated[
+    str | None,
+    Query(description="One month, in place of both.", pattern=r"^[0-9]{4}-[0-9]{2}$", examples=["2026-11"]),
+]
 By = Annotated[list[Group] | None, Query(description="What the sums are for; repeatable.")]
 Own = Annotated[list[Literal["day", "key", "model"]] | None, Query(description="What the sums are for; repeatable.")]
 OfUser = Annotated[str | None, Query(max_length=255, description="Of one user or client, by its id.")]
@@ -46,6 +50,7 @@ def router(engine: AsyncEngine, tariff: Callable[[], Tariff], access: Access) ->
         caller: Caller,
         since: Since = None,
         until: Until = None,
+        month: Month = None,
         by: By = None,
         tenant: OfTenant = None,
         user: OfUser = None,
@@ -53,7 +58,7 @@ def router(engine: AsyncEngine, tariff: Callable[[], Tariff], access: Access) ->
     ) -> Response:
         of = seen(caller, tenant)
         made = await reports.make(
-            engine, tariff(), _period(since, until), by or ["tenant"], datetime.now(UTC), tenant=of, subject=user
+            engine, tariff(), _period(since, until, month), by or ["tenant"], datetime.now(UTC), tenant=of, subject=user
         )
         return _answer(made, format)
 
@@ -63,13 +68,15 @@ def router(engine: AsyncEngine, tariff: Callable[[], Tariff], access: Access) ->
         summary="The caller's own tokens, requests and money",
         responses=documented.OWN_USAGE_REPORT,
     )
-    async def own(caller: Caller, since: Since = None, until: Until = None, by: Own = None) -> Response:
+    async def own(
+        caller: Caller, since: Since = None, until: Until = None, month: Month = None, by: Own = None
+    ) -> Response:
         caller.require(USAGE)
         groups: list[Any] = [*(by or ["day", "model"])]
         made = await reports.make(
             engine,
             tariff(),
-            _period(since, until),
+            _period(since, until, month),
             groups,
             datetime.now(UTC),
             tenant=caller.tenant,
@@ -80,11 +87,13 @@ def router(engine: AsyncEngine, tariff: Callable[[], Tariff], access: Access) ->
     return routes
 
 
-def _day(name: str, text: str | None) -> date | None:
+def _day(name: str, text: str) -> date:
     try:
-        return None if text is None else date.fromisoformat(text)
+        return date.fromisoformat(text)
     except ValueError as error:
-        raise InvalidRequest(f"{name} must be a day, such as 2026-11-01.", param=name) from error
+        raise InvalidRequest(
+            f"{name} must be a day or month of the calendar, as 2026-11-01 or 2026-11.", param=name
+        ) from error
 
 
 def _answer(made: reports.Report, form: str) -> Response:
@@ -98,8 +107,13 @@ def _answer(made: reports.Report, form: str) -> Response:
     return JSONResponse(made.document(), headers=NO_STORE)
 
 
-def _period(first: str | None, after: str | None) -> Period:
-    since, until = _day("since", first), _day("until", after)
+def _period(first: str | None, after: str | None, month: str | None) -> Period:
+    if month is not None:
+        if first or after:
+            raise InvalidRequest("month goes without since and until.", param="month")
+        return Period.of_month(_day("month", f"{month}-01"))
+    since = None if first is None else _day("since", first)
+    until = None if after is None else _day("until", after)
     usual = Period.this_month(datetime.now(UTC))
     if until is None:
         until = usual.until if since is None or since < usual.until else since + timedelta(days=1)

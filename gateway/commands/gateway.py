@@ -23,7 +23,7 @@ def add_command(commands: Subparsers) -> None:
         "gateway",
         help="run the gateway alone",
         description="Runs the gateway until it is told to stop; open streams get their time to end. At SIGHUP the "
-        "configuration is read again: targets, models and routing change at once, and no stream is dropped.",
+        "configuration is read again: targets, models, routing, money and limits change at once, and no stream is dropped.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -74,6 +74,6 @@ def run(args: argparse.Namespace) -> int:
     if server.workers == 1:
         uvicorn.run(app, **options)
     else:
-        config = uvicorn.Config("gateway.app:from_environment", factory=True, workers=server.workers, **options)
+        config = uvicorn.Config("gateway.commands.workers:application", factory=True, workers=server.workers, **options)
         Workers(config, [config.bind_socket()]).run()
     return 0

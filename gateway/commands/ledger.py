@@ -24,6 +24,9 @@ _EXAMPLE = """example:
 """
 
 
+_NOBODY = "There is no row of theirs: `tenants list`, `users list`, `clients list` and `keys list` show names and ids."
+
+
 def add_command(commands: Subparsers) -> None:
     """Register the command."""
     text = "the rows of a request; delete old rows, or those of a tenant or a person"
@@ -42,10 +45,12 @@ def add_command(commands: Subparsers) -> None:
 
 
 def _show(args: argparse.Namespace) -> int:
+    from gateway.settings import BadSettings
+
     async def show(opened: Accounts) -> None:
         found = await opened.ledger.of(args.request_id)
         if not found:
-            print(f"There is no row of the request {args.request_id!r}.", file=sys.stderr)
+            raise BadSettings(f"There is no row of the request {args.request_id!r}.")
         for row in found:
             print("  ".join(f"{name}={value}" for name, value in row.items() if value not in (None, "")))
 
@@ -78,11 +83,15 @@ def _forget(args: argparse.Namespace) -> int:
 
         if not args.yes:
             found = await erasure.count(opened.engine, args.tenant, args.user)
+            if not found:
+                raise BadSettings(_NOBODY)
             raise BadSettings(
                 f"{found} rows would be deleted for good: say --yes. Requests under way would write new ones: disable the "
                 "tenant or the user first."
             )
         gone = await erasure.forget(opened.engine, args.tenant, args.user, _actor())
+        if not gone:
+            raise BadSettings(_NOBODY)
         print(f"Deleted {gone} rows.", file=sys.stderr)
 
     return _run(args, forget)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -76,7 +76,7 @@ def _period(args: argparse.Namespace) -> Period:
     if args.month is not None:
         if args.since or args.until:
             raise BadSettings("--month goes without --since and --until.")
-        return Period(args.month, (args.month + timedelta(days=32)).replace(day=1))
+        return Period.of_month(args.month)
     usual = Period.this_month(datetime.now(UTC))
     since, until = args.since or usual.since, args.until or usual.until
     if not since < until:
@@ -85,4 +85,7 @@ def _period(args: argparse.Namespace) -> Period:
 
 
 def _month(text: str) -> date:
-    return date.fromisoformat(f"{text}-01")
+    try:
+        return date.fromisoformat(f"{text}-01")
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no month, such as 2026-11") from None

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
+from typing import Any, Final
 
 from uvicorn.supervisors.multiprocess import Multiprocess
+
+_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+
+
+def application() -> Any:
+    """The factory that each worker calls: it is told to stop when the supervisor dies, however it dies.
+
+    Nobody could stop or replace it then, and a new gateway would find its port taken.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    from gateway.app import from_environment
+
+    return from_environment()
 
 
 class Workers(Multiprocess):

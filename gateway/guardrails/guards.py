@@ -8,10 +8,10 @@ from time import perf_counter
 import structlog
 
 from gateway.errors import ContentPolicy, GuardUnavailable
+from gateway.fail_policy import FailPolicy
 from gateway.guardrails.gate import Failsafe, Gate, LanguageStage, Stage, TermsStage
 from gateway.guardrails.language import Detector, Verdict
 from gateway.guardrails.terms import Terms
-from gateway.settings import FailPolicy
 from gateway.settings import Guards as GuardSettings
 
 log = structlog.get_logger()

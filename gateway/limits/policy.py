@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from auth import Principal
-from gateway.bounds import Bounds, Limits, OwnBounds
+from gateway.bounds import Bounds, Limits, OwnBounds, site_of
 from gateway.limits.checks import Check, Measure, Scope
 from gateway.money import nanos
 
-_PREFIX_OF_A_SITE: Final = 64  # bits; a home or a server has that many IPv6 addresses for itself (RFC 6177)
 _OF_TOKENS: Final = frozenset({Measure.TOKENS_PER_MINUTE, Measure.TOKENS_PER_DAY})
 
 
@@ -97,19 +95,6 @@ class Policy:
 
     def _of(self, scope: Scope, name: str) -> dict[Measure, int]:
         return self._named.get((scope, name), self._defaults[scope])
-
-
-def site_of(address: str) -> str:
-    """What counts as one address: an IPv6 address's network of a site."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(ipaddress.ip_network((parsed, _PREFIX_OF_A_SITE), strict=False))
-    return str(parsed)
 
 
 def _whole(bounds: Bounds | OwnBounds) -> dict[Measure, int]:

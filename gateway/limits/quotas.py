@@ -27,6 +27,7 @@ from gateway.money import nanos
 
 log = structlog.get_logger()
 
+_NEARLY: Final = 80  # percent: a request that is refused before was for very much, and says nothing about others
 _REMEMBERED: Final = 10_000
 _LEDGER_SECONDS: Final = 2.0  # how long a request waits for the ledger's word on a budget
 _AGAIN_SECONDS: Final = 5.0  # after which it is asked again, if it did not answer
@@ -34,7 +35,10 @@ _DRAINED_SECONDS: Final = 2.0  # after which the ledger has what was in a journa
 
 
 class Quotas:
-    """`spent` asks the ledger what was spent of a budget; raises StoreUnavailable. `told` hears of budgets as they are spent."""
+    """`spent` asks the ledger what was spent of a budget; raises StoreUnavailable.
+
+    `exhausted` hears of budgets of which too little is left for a request.
+    """
 
     def __init__(
         self,
@@ -42,13 +46,13 @@ class Quotas:
         policy: Policy,
         spent: Callable[[Check], Awaitable[int]],
         *,
-        told: Callable[[Check, int], None] | None = None,
+        exhausted: Callable[[Check, int], None] | None = None,
         cached: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`cached`: while the ledger does not answer what the counters say holds; else nobody with a budget is served."""
         self.limiter, self.policy = limiter, policy
-        self._spent, self._told, self._cached, self._clock = spent, told, cached, clock
+        self._spent, self._exhausted, self._cached, self._clock = spent, exhausted, cached, clock
         self._asked: OrderedDict[str, None] = OrderedDict()  # budgets for which the ledger was asked
         self._asking: dict[str, asyncio.Future[int]] = {}
         self._silent_until = 0.0
@@ -58,6 +62,7 @@ class Quotas:
         """Go on with other limits."""
         self.policy.replace(limits)
         self._refused.clear()
+        self.forget()  # of a budget that was not one for a while nobody has counted
 
     def hold_off(self, principal: Principal, address: str) -> None:
         """Refuse whoever was told a moment ago to wait longer than until now; nothing is counted. Raises RateLimited."""
@@ -155,8 +160,8 @@ class Quotas:
                 self._refused[check.key] = (now + standing.wait, reservation)
                 if len(self._refused) > _REMEMBERED:
                     self._refused.popitem(last=False)
-            elif check.measure is Measure.MONEY_PER_MONTH and standing.exhausted and self._told is not None:
-                self._told(check, check.limit)
+            elif standing.exhausted and self._exhausted is not None and standing.spent * 100 >= check.limit * _NEARLY:
+                self._exhausted(check, standing.spent)
 
 
 def _later(reservation: Reservation, wait: float) -> Reservation:

@@ -240,7 +240,7 @@ class Shared:
 
     def _away(self, error: Exception, asks: Sequence[_Ask] = ()) -> None:
         if self._own is None:
-            self._own = Memory(spent=self._told)
+            self._own = Memory()  # what it counts is a share of a limit: nothing to tell of a budget
             self._gone.set()
             log.warning("limits_degraded", reason=type(error).__name__)
             if self._heard is not None:

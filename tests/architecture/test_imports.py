@@ -7,7 +7,7 @@ from tests.architecture.sources import Module, modules, top
 # The gateway's layers, lowest first: a module imports only from layers below its own.
 LAYERS = (
     {"errors", "target", "documented", "browsers", "migrations", "upkeep", "degraded"},
-    {"identity", "money", "busy", "bounds", "webhooks", "tokenizer"},
+    {"identity", "money", "busy", "bounds", "fail_policy", "webhooks", "tokenizer"},
     {"parameters", "settings", "exchange", "sse", "journal", "outbox"},
     {"protocol", "failure"},
     {"guardrails", "upstream", "limits", "ledger", "alerts", "disconnect", "access", "telemetry", "payload"},

@@ -3,7 +3,7 @@
 import re
 
 from gateway.degraded import PARTS
-from gateway.settings import FailPolicy
+from gateway.fail_policy import FailPolicy
 from tests.architecture.sources import ROOT
 from tests.architecture.test_threat_model import sections
 

@@ -185,6 +185,17 @@ async def test_without_redis_each_worker_gives_its_share_and_says_so(closed_port
     await limiter.close()
 
 
+async def test_a_share_of_a_limit_alerts_nobody(closed_port: int) -> None:
+    told: list[int] = []
+    limiter = Shared(
+        connect(f"redis://127.0.0.1:{closed_port}/0"), workers=2, spent=lambda _, spent: told.append(spent)
+    )
+    made = await limiter.reserve([check(TPD, 1000, 100)])
+    limiter.settle(made, [100])
+    assert told == []
+    await limiter.close()
+
+
 async def test_or_nobody_is_served_if_that_is_the_policy(closed_port: int) -> None:
     limiter = Shared(connect(f"redis://127.0.0.1:{closed_port}/0"), workers=3, degrade=False)
     with pytest.raises(LimitsUnavailable) as caught:

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import GuardUnavailable
+from gateway.fail_policy import FailPolicy
 from gateway.guardrails import guards as guards_module
 from gateway.guardrails.gate import Failsafe, GuardFailed, LanguageStage
 from gateway.guardrails.guards import Guards
 from gateway.guardrails.language import Detector, Verdict
 from gateway.guardrails.terms import Terms
-from gateway.settings import FailPolicy
 from gateway.settings import Guards as GuardSettings
 from tests.house import MODEL, House, house
 from tests.upstream import says

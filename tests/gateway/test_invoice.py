@@ -21,7 +21,7 @@ from gateway.target import Price, Target
 from gateway.usage import Period
 
 TEXT = (Path(__file__).parents[2] / "docs" / "usage.md").read_text(encoding="utf-8")
-NOON = datetime(2030, 5, 6, 12, tzinfo=UTC)
+BEGIN = datetime(2030, 5, 6, tzinfo=UTC)
 DAY = Period(date(2030, 5, 6), date(2030, 5, 7))
 LOST = {"drifted": Outcome.DRIFTED, "failed": Outcome.FAILED}
 
@@ -92,7 +92,7 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
 async def test_the_ledger_gives_the_invoice_computed_by_hand(engine: AsyncEngine, tmp_path: Path) -> None:
     rows, prices = table(), tariff()
     assert len(rows) == 8
-    ledger = Ledger(engine, Journal(tmp_path / "journal"), lambda: prices, now=lambda: NOON)
+    ledger = Ledger(engine, Journal(tmp_path / "journal"), lambda: prices, now=lambda: BEGIN)
     await ledger.create_schema()
     for _, one in groupby(rows, key=lambda row: row.request):
         ledger.settle(exchange(list(one)))

@@ -128,3 +128,17 @@ async def final(folder: Path) -> list[str]:
             return list((await connection.execute(query)).scalars())
     finally:
         await engine.dispose()
+
+
+async def test_workers_do_not_outlive_a_supervisor_that_was_killed(tmp_path: Path) -> None:
+    async with upstream() as model:
+        gateway = Gateway(tmp_path, 2)
+        gateway.write(model.url)
+        await gateway.start()
+        assert gateway.process is not None
+        await gateway.logged("Application startup complete", 2)
+        family = psutil.Process(gateway.process.pid).children(recursive=True)
+        os.kill(gateway.process.pid, signal.SIGKILL)
+        await gateway.process.wait()
+        _, alive = await asyncio.to_thread(psutil.wait_procs, family, 15)
+        assert alive == []

@@ -10,11 +10,11 @@ import pytest
 
 from auth import Principal
 from auth.errors import StoreUnavailable
-from gateway.bounds import Limits
+from gateway.bounds import Limits, site_of
 from gateway.errors import InsufficientQuota, LimitsUnavailable, RateLimited
 from gateway.limits.checks import Check, Measure, Reservation
 from gateway.limits.memory import Memory
-from gateway.limits.policy import Policy, Use, site_of
+from gateway.limits.policy import Policy, Use
 from gateway.limits.quotas import Quotas
 from tests.gateway.test_limits import Clock
 
@@ -197,11 +197,30 @@ async def test_a_spent_budget_is_told_of() -> None:
     made = quotas(
         Ledger(900_000_000),
         {"money_per_month": 1},
-        told=lambda check, spent: told.append((check.measure, spent)),
+        exhausted=lambda check, spent: told.append((check.measure, spent)),
     )
     with pytest.raises(InsufficientQuota):
         await made.reserve(principal(), AT, Use("m", 1, 200_000_000))
-    assert told == [(Measure.MONEY_PER_MONTH, 1_000_000_000)]
+    assert told == [(Measure.MONEY_PER_MONTH, 900_000_000)]
+
+
+async def test_a_request_for_very_much_says_nothing_about_the_budget() -> None:
+    told: list[Check] = []
+    made = quotas(Ledger(690_000_000), {"money_per_month": 1}, exhausted=lambda check, _: told.append(check))
+    with pytest.raises(InsufficientQuota):
+        await made.reserve(principal(), AT, Use("m", 1, 400_000_000))
+    assert told == []
+
+
+async def test_a_budget_that_was_none_for_a_while_starts_from_the_ledger_again() -> None:
+    ledger = Ledger(0, 800)
+    made = quotas(ledger, {"tokens_per_day": 1200})
+    made.settle(await made.reserve(principal(), AT, USE), 100, Decimal(0))
+    made.replace(Limits(requests_per_minute=0))
+    made.settle(await made.reserve(principal(), AT, USE), 700, Decimal(0))  # counted by the ledger alone
+    made.replace(Limits(requests_per_minute=0, tokens_per_day=1200))
+    with pytest.raises(RateLimited, match="used 800"):
+        await made.reserve(principal(), AT, USE)
 
 
 async def refused(made: Quotas, who: Principal, times: int) -> Sequence[str]:

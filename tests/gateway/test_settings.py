@@ -325,6 +325,8 @@ targets = ["a"]
             '[limits.models."nope"]\nconcurrent = 1',
             "limits.models holds 'nope', which is no published model (allowed: m).",
         ),
+        ('[limits.addresses."1.2.3"]\nconcurrent = 1', "limits.addresses"),
+        ('[limits.addresses."10.0.0.0/8"]\nconcurrent = 1', "an address, or an IPv6 network of 64 bits, is wanted"),
         ("[limits.tenants.acme]\nconcurent = 1", "limits.tenants.acme.concurent is not a setting"),
         ("[limits]\ntokens_per_minute = -1", "limits.tokens_per_minute holds -1, but"),
         ("[limits.key]\nmoney_per_month = 1e30", "limits.key.money_per_month holds 1e+30, but"),

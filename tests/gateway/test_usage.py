@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from auth import database, schema
@@ -29,6 +29,7 @@ from gateway.investment import investment
 from gateway.journal import Journal
 from gateway.ledger import Ledger, rows
 from gateway.money import Tariff
+from gateway.outbox import rows as alerts
 from gateway.target import Price, Target
 from gateway.usage import FIGURES, Group, Period, Usage, report, total
 from tests.house import MODEL, House, house
@@ -194,6 +195,37 @@ async def test_erasure_takes_what_it_is_told_and_leaves_an_audit(engine: AsyncEn
     ]
 
 
+async def test_the_rows_of_a_key_are_forgotten_by_its_id_and_alerts_with_them(engine: AsyncEngine, book: Book) -> None:
+    of_key = [book.exchange(State.REFUSED, key="key-1", subject="alice") for _ in range(3)]
+    await book.write(*of_key, book.exchange(State.REFUSED, subject="alice"))
+    async with engine.begin() as connection:
+        for scope, name in (("key", "key-1"), ("user", "acme/alice"), ("tenant", "acme"), ("user", "globex/alice")):
+            crossing = {"scope": scope, "name": name, "measure": "m", "window": "w", "percent": 80}
+            letter = {"receiver": "r", "message": "x", "at": NOW, "body": "{}", "tries": 0, "next_try": None}
+            await connection.execute(insert(alerts).values({**letter, **crossing}))
+
+    async def left() -> list[str]:
+        async with engine.connect() as connection:
+            return sorted((await connection.execute(select(alerts.c.name))).scalars())
+
+    assert await erasure.forget(engine, "acme", "key-1", SYSTEM) == 3
+    assert await left() == ["acme", "acme/alice", "globex/alice"]
+    assert await erasure.forget(engine, "acme", None, SYSTEM) == 1
+    assert await left() == ["globex/alice"]
+    assert await erasure.forget(engine, "nobody", None, SYSTEM) == 0
+
+
+async def test_hours_before_the_first_request_cost_nothing(engine: AsyncEngine, book: Book) -> None:
+    book.at = datetime(2030, 5, 31, 22, tzinfo=UTC)
+    await book.write(book.exchange(State.COMPLETED, attempt()))
+    made = await reports.make(engine, TARIFF, MAY, ["tenant"], datetime(2030, 7, 1, tzinfo=UTC))
+    assert made.investment
+    assert (made.investment.hours, made.investment.gpu) == (
+        Decimal(2),
+        Decimal("7.2"),
+    )  # two machines at 1.8 for two hours
+
+
 async def test_erasure_goes_on_until_all_are_gone(
     engine: AsyncEngine, book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +309,8 @@ async def test_csv_and_mistakes(home: House) -> None:
         ({"since": "1990-01-01", "until": "2030-05-02"}, "since"),
         ({"by": "colour"}, "by"),
         ({"format": "xml"}, "format"),
+        ({"month": "2030-13"}, "month"),
+        ({"month": "2030-05", "since": "2030-05-02"}, "month"),
     ):
         status, body, _ = await get(home, "/admin/usage", operator(home), **params)
         assert (status, body["error"]["type"]) == (400, "invalid_request_error")
@@ -372,11 +406,14 @@ def test_rows_are_shown_and_deleted_by_command(installation: Path, capsys: pytes
     _, out, _ = shown(capsys, "ledger", "show", "req-1", *config)
     assert "tenant=acme" in out
     assert "cost=0.018" in out
-    assert "no row" in shown(capsys, "ledger", "show", "req-9", *config)[2]
+    code, _, err = shown(capsys, "ledger", "show", "req-9", *config)
+    assert (code, "no row of the request 'req-9'" in err) == (1, True)
+    code, _, err = shown(capsys, "ledger", "forget", "--tenant", "acme", "--user", "nobody", "--yes", *config)
+    assert (code, "There is no row of theirs" in err) == (1, True)
     code, _, err = shown(capsys, "ledger", "forget", "--tenant", "acme", *config)
     assert (code, "1 rows would be deleted for good: say --yes" in err) == (1, True)
     assert "Deleted 1 rows." in shown(capsys, "ledger", "forget", "--tenant", "acme", "--yes", *config)[2]
-    assert shown(capsys, "ledger", "show", "req-1", *config)[1] == ""
+    assert shown(capsys, "ledger", "show", "req-1", *config)[0] == 1
     assert "keep 31 or more" in shown(capsys, "ledger", "trim", "--keep-days", "30", "--yes", *config)[2]
     assert "say --yes" in shown(capsys, "ledger", "trim", "--keep-days", "31", *config)[2]
     assert "Deleted 0 rows." in shown(capsys, "ledger", "trim", "--keep-days", "31", "--yes", *config)[2]
