@@ -57,7 +57,7 @@ class Reckoner:
         allowed = _allowance(target, request, len(texts)) + 2 * sum(schemas.count(sign) for sign in _STRUCTURE)
         allowed += target.image_tokens * sum(1 for _ in request.images())
         written = [*texts, schemas.decode()] if schemas else texts
-        return allowed + await self._most(self._tokenizer(target), "\n".join(written), chat=request.task == "chat")
+        return allowed + await self._most(self._tokenizer(target), written, chat=request.task == "chat")
 
     def estimate(self, target: Target, request: Request) -> int:
         """About how many tokens the prompt has, for a model server that does not say; never 0."""
@@ -71,15 +71,27 @@ class Reckoner:
     def _tokenizer(self, target: Target) -> Tokenizer | None:
         return self.tokenizers.get(target.tokenizer) if target.tokenizer is not None else None
 
-    async def _most(self, tokenizer: Tokenizer | None, text: str, *, chat: bool) -> int:
-        if tokenizer is None or len(text) > _COUNTED:
-            return len(text.encode()) + (sum(map(text.count, _BREAKS)) if chat else 0)
-        # Templates trim texts, indent their lines or fold them into one, and a word after a space is another token.
-        forms = list({text, "\n ".join(text.splitlines()), " ".join(text.split())}) if chat else [text]
-        if len(text) <= _INLINE:
-            return max(tokenizer.counts(forms))
+    async def _most(self, tokenizer: Tokenizer | None, texts: list[str], *, chat: bool) -> int:
+        size = sum(map(len, texts))
+        if tokenizer is None or size > _COUNTED:
+            breaks = sum(text.count(sign) for text in texts for sign in _BREAKS) if chat else 0
+            return sum(len(text.encode()) for text in texts) + breaks
+        forms = [_forms(text) if chat else {text} for text in texts]
+        if size <= _INLINE:
+            return _longest(tokenizer, forms)
         async with self._turns:
-            return max(await asyncio.to_thread(tokenizer.counts, forms))
+            return await asyncio.to_thread(_longest, tokenizer, forms)
+
+
+def _forms(text: str) -> set[str]:
+    """As chat templates write a text: as it is, its lines indented, or folded into one. A word after a space is another token."""
+    return {text, "\n ".join(text.splitlines()), " ".join(text.split())}
+
+
+def _longest(tokenizer: Tokenizer, texts: list[set[str]]) -> int:
+    """The tokens of all texts, each in its longest form: a template may write one role's so and another's otherwise."""
+    counts = iter(tokenizer.counts([form for forms in texts for form in forms]))
+    return sum(max(next(counts) for _ in forms) for forms in texts)
 
 
 def tokens(texts: Iterable[str]) -> int:

@@ -75,3 +75,11 @@ def test_tokens_are_the_model_server_s_count_or_our_own_and_it_says_which(
     attempt = Attempt("local", firm=False, outcome=outcome)
     attempt.count(usage, prompt_estimate=lambda: 9, deltas=deltas)
     assert (attempt.prompt_tokens, attempt.completion_tokens, attempt.usage_source) == expected
+
+
+def test_no_estimate_is_made_where_the_model_server_has_counted_or_nothing_came() -> None:
+    def never() -> int:
+        raise AssertionError("asked for nothing")
+
+    Attempt("local", firm=False, outcome=Outcome.SERVED).count({"prompt_tokens": 7}, prompt_estimate=never, deltas=3)
+    Attempt("local", firm=False, outcome=Outcome.FAILED).count(None, prompt_estimate=never, deltas=0)

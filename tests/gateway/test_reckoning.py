@@ -24,6 +24,7 @@ from tests.serving.test_templates import NAMES, render
 Counted = tuple[Reckoner, Target, Model]
 CONVERSATION = 320  # what the longest of our templates adds, by the least apt tokenizer
 BY_BYTES, PLAIN = Reckoner(Settings()), target(template_tokens=CONVERSATION)
+NL, LS = "\n", "\u2028"
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 TOOL = {"type": "function", "function": {"name": "chercher", "parameters": {"type": "object", "properties": {}}}}
 
@@ -64,7 +65,9 @@ WORDS = st.sampled_from(
         "l'",
     ]
 )
-TEXTS = st.one_of(st.text(max_size=200), st.lists(WORDS, max_size=60).map("".join), WORDS.map(lambda word: word * 300))
+TEXTS = st.one_of(
+    st.text(max_size=200), st.lists(WORDS, max_size=60).map("".join), WORDS.map(lambda word: f"a{word * 300}a")
+)
 CONTENTS = st.one_of(
     TEXTS,
     st.lists(st.one_of(st.just(""), TEXTS), max_size=6).map(
@@ -94,7 +97,9 @@ def rendered(messages: list[dict[str, Any]]) -> list[str]:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(messages=conversations())
-@example(messages=[{"role": "user", "content": "\n" * 2000 + "a"}])
+@example(messages=[{"role": "user", "content": "a" + "\n" * 2000 + "a"}])
+@example(messages=[{"role": "user", "content": f"a{2000 * NL}a"}, {"role": "assistant", "content": f"a{2000 * LS}a"}])
+@example(messages=[{"role": "user", "content": "a" + "\tinstruct" * 300}])  # one piece alone, several after a space
 @example(messages=[{"role": "user", "content": [{"type": "text", "text": ""}] * 500}])
 @example(messages=[{"role": "user", "content": "x"}, *[{"role": "assistant", "content": ""}] * 100])
 async def test_no_template_makes_a_longer_prompt_than_was_reckoned(
@@ -132,7 +137,7 @@ def says(text: str, **fields: Any) -> Request:
 
 async def test_a_token_is_a_byte_where_no_tokenizer_is_known() -> None:
     assert await BY_BYTES.prompt_tokens(PLAIN, says("déposé")) == 8 + CONVERSATION + MESSAGE
-    assert await BY_BYTES.prompt_tokens(PLAIN, continues("ab", "é", n=3)) == 2 + 1 + 2 + 2 * PROMPT
+    assert await BY_BYTES.prompt_tokens(PLAIN, continues("ab", "é", n=3)) == 2 + 2 + 2 * PROMPT
     assert await BY_BYTES.prompt_tokens(PLAIN, says("")) > 0
 
 
@@ -190,3 +195,12 @@ async def test_each_image_counts_what_its_target_says_and_its_address_nothing() 
     for of, each in ((small, 256), (PLAIN, 2880)):
         more = await BY_BYTES.prompt_tokens(of, shown) - await BY_BYTES.prompt_tokens(of, bare)
         assert 2 * each <= more < 2 * each + 10
+
+
+def test_an_estimate_is_near_the_truth_however_long_the_text(counted: Counted) -> None:
+    reckoned, of, model = counted
+    for length in (1, 1000):
+        text = "Comment suivre mon avis ? La livraison est en retard. " * length
+        assert reckoned.estimate(of, says(text)) == pytest.approx(real(model, text), rel=0.02)
+    assert reckoned.estimate(of, says("")) == 1
+    assert reckoned.estimate(PLAIN, says("x" * 400)) == 101
