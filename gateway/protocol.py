@@ -19,6 +19,7 @@ from gateway.target import Task
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 # The field that holds a request's words, by its task.
 TEXTS: Final[Mapping[Task, str]] = {"chat": "messages", "completions": "prompt", "embeddings": "input"}
+_LEVELS: Final = 200  # orjson writes 254, and templates and defaults go around a body
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 
@@ -208,13 +209,21 @@ def _check_parts(messages: list[Message]) -> None:
 
 
 def decode(body: bytes) -> dict[str, Any]:
-    """A body as a JSON object. orjson refuses what later encoders choke on: lone surrogates, NaN, depth over 1,024."""
+    """A body as a JSON object. orjson refuses what later encoders choke on: lone surrogates and NaN.
+
+    It reads 1,024 levels but writes 254 alone, so deeper ones are refused too: they could not go to a model server.
+    """
     try:
         raw = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise InvalidRequest("The body is not valid JSON in UTF-8.") from None
     if not isinstance(raw, dict):
         raise InvalidRequest("The body must be a JSON object.")
+    if body.count(b"[") + body.count(b"{") > _LEVELS:
+        try:
+            orjson.dumps(raw)
+        except orjson.JSONEncodeError:
+            raise InvalidRequest(f"The body is nested more than {_LEVELS} levels deep.") from None
     return raw
 
 

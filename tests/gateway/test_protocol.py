@@ -89,6 +89,18 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
         parse(body, max_choices=8)
 
 
+@pytest.mark.parametrize("levels", [255, 400, 1000])
+def test_a_body_too_deep_to_be_passed_on_is_refused(levels: int) -> None:
+    deep = orjson.dumps(GOOD)[:-1] + b', "tools": ' + b"[" * levels + b"]" * levels + b"}"
+    with pytest.raises(InvalidRequest, match="levels deep"):
+        parse(deep, max_choices=8)
+
+
+def test_many_brackets_are_not_deep() -> None:
+    wide = orjson.dumps({**GOOD, "logit_bias": {}, "tools": [{"type": "function"}] * 400})
+    assert len(parse(wide, max_choices=8).raw["tools"]) == 400
+
+
 @given(st.binary(max_size=60) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(repr).map(str.encode))
 def test_no_body_breaks_the_parser(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
