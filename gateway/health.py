@@ -46,7 +46,9 @@ class Health:
 
     def notes(self) -> dict[str, str]:
         """What is wrong without standing in the way of answers: degraded parts, and replicas whose metrics cannot be used."""
-        degraded = {part: "works without what it depends on" for part in PARTS if self._degraded(part)}
+        degraded = {
+            part: "works without what it depends on" for part in PARTS if part != "metrics" and self._degraded(part)
+        }
         return degraded | {
             f"metrics of {pool.name}/{replica.index}": replica.load.problem
             for pool in self._catalogue.pools.values()

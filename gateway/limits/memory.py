@@ -90,6 +90,10 @@ class Memory:
     async def settled(self, reservation: Reservation) -> None:
         """See `Limiter`."""
 
+    def spent(self) -> dict[str, int]:
+        """What was spent of each budget, by its counter."""
+        return {key: budget.spent for key, budget in self._budgets.items() if ":concurrent:" not in key}
+
     def _seeded(self, check: Check) -> bool:
         return check.kind != "budget" or check.floor is not None or check.key in self._budgets
 

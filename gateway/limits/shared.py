@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha1
@@ -36,6 +36,7 @@ _DAY: Final = 86_400  # seconds
 _RESERVE: Final = sha1(RESERVE.encode()).hexdigest()  # noqa: S324  # how Redis names scripts
 _SETTLE: Final = sha1(SETTLE.encode()).hexdigest()  # noqa: S324
 _BATCH: Final = 64
+_SEEN: Final = 10_000
 
 
 _Unsettled = tuple[Reservation, Sequence[int]]
@@ -84,10 +85,12 @@ class Shared:
         self._gone = asyncio.Event()
         self._asks: deque[_Ask] = deque()
         self._unsettled: deque[_Unsettled] = deque(maxlen=_UNSETTLED)
+        self._seen: OrderedDict[str, int] = OrderedDict()  # what was spent of budgets when it was last heard of
         self._flushing: asyncio.Task[None] | None = None
 
     async def reserve(self, checks: Sequence[Check]) -> Reservation:
         """See `memory.Limiter`; raises LimitsUnavailable while Redis is away and that is the policy."""
+        checks = [self._at_least(check) for check in checks]
         if self._own is None:
             reservation = Reservation(uuid.uuid4().hex, [Standing(check, 0.0) for check in checks], holder=self)
             with suppress(*_AWAY):
@@ -143,7 +146,22 @@ class Shared:
         reservation.refused = answer[0] == b"refused"
         rows = zip(checks, answer[1::2], answer[2::2], strict=True)
         reservation.standings = [Standing(check, float(left), int(spent)) for check, left, spent in rows]
+        for standing in reservation.standings:
+            self._see(standing.check, standing.spent)
         return reservation
+
+    def _see(self, check: Check, spent: int) -> None:
+        if check.kind == "budget":
+            self._seen[check.key] = spent
+            while len(self._seen) > _SEEN:
+                self._seen.popitem(last=False)
+
+    def _at_least(self, check: Check) -> Check:
+        """The check with what this worker knows of a budget, where that matters: the ledger is some moments behind."""
+        seen = self._seen.get(check.key)
+        if seen is None or (check.floor is None and self._own is None):
+            return check
+        return check.at_least(max(check.floor or 0, seen))
 
     async def _asked(self, reservation: Reservation, checks: Sequence[Check]) -> list[Any]:
         ask = _Ask(reservation, checks, asyncio.get_running_loop().create_future())
@@ -211,9 +229,10 @@ class Shared:
         missing = [check for check, now in budgets if not now]
         if missing and self._lost is not None:
             self._lost(missing)
-        if self._told is not None:
-            for check, now in budgets:
-                if now:
+        for check, now in budgets:
+            if now:
+                self._see(check, int(now))
+                if self._told is not None:
                     self._told(check, int(now))
 
     async def _keep(self) -> None:
@@ -231,8 +250,10 @@ class Shared:
             await self._redis.ping()
         except _AWAY:
             return
-        self._own = None
+        self._own, own = None, self._own
         self._gone.clear()
+        if own is not None:
+            self._seen |= own.spent()
         log.info("limits_shared_again")
         if self._heard is not None:
             self._heard(False)

@@ -149,8 +149,7 @@ async def test_no_budget_is_forgotten_when_redis_comes_back_with_nothing(tmp_pat
                 await asyncio.sleep(0.01)
         await asyncio.sleep(1)  # for what is in the journal
         used = await spent(load.home)
-    # A little more may have gone in the two seconds after the change, when the ledger did not have all yet.
-    assert 2900 <= used <= 3400
+    assert 2900 <= used <= 3100  # what was under way at the changes may come on top
 
 
 async def spent(home: House) -> int:

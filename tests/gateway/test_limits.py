@@ -400,3 +400,18 @@ async def test_many_at_once_find_out_that_redis_has_lost_everything(redis_url: s
             await redis.delete(f"{limiter._prefix}workers")
             made = await asyncio.gather(*(later(number / 20_000) for number in range(40)))
             assert not any(reservation.refused or reservation.degraded for reservation in made)
+
+
+async def test_a_counter_that_redis_lost_starts_from_what_the_worker_saw_if_the_ledger_is_behind(
+    redis_url: str,
+) -> None:
+    async with on_redis(redis_url) as workers, Redis.from_url(redis_url) as redis:
+        limiter = workers.worker()
+        assert isinstance(limiter, Shared)
+        one = check(TPD, 1000, 100, floor=0)
+        await ended(limiter, await limiter.reserve([one]), 100)
+        await redis.delete(f"{limiter._prefix}{one.key}")
+        with pytest.raises(Unseeded):
+            await limiter.reserve([check(TPD, 1000, 100, floor=None)])
+        again = await limiter.reserve([check(TPD, 1000, 100, floor=40)])  # the ledger has forty of the hundred yet
+        assert again.standings[0].spent == 100
