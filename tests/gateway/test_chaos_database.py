@@ -67,6 +67,8 @@ async def postgres() -> AsyncIterator[Postgres]:
     folder = tempfile.mkdtemp(prefix="passerelle-chaos-")
     made = await asyncio.to_thread(Postgres, Path(folder))
     yield made
+    if made.server.get_pid() is not None:
+        await made.go_on()  # a test that failed may have left it stalled
     await asyncio.to_thread(made.server.cleanup)
     shutil.rmtree(folder, ignore_errors=True)
 
