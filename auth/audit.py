@@ -1,5 +1,6 @@
 """Who changed a right, what, when and from where: rows that are written in the transaction of the change itself."""
 
+import getpass
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,11 @@ class Actor:
 
 
 SYSTEM: Final = Actor("system", HOUSE)
+
+
+def of_command() -> Actor:
+    """Whoever runs a command on this machine."""
+    return Actor(f"command of {getpass.getuser()}", HOUSE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,9 +44,10 @@ class Estimates:
         """The most that any of the targets can make of it; `pools` has at least one."""
         tokens, longest, cost, bounds, tariff = 0, 0, Decimal(0), dict[str, int](), self._tariff()
         first = self._answer(request, pools[0])
-        whole = pools[0].context_length or await self._reckoner.prompt_tokens(pools[0].target, request) + first
-        for place, pool in enumerate(pools):
-            prompt, length = await self._reckoner.prompt_tokens(pool.target, request), pool.context_length
+        prompts = [await self._reckoner.prompt_tokens(pool.target, request) for pool in pools]
+        whole = pools[0].context_length or prompts[0] + first
+        for place, (pool, prompt) in enumerate(zip(pools, prompts, strict=True)):
+            length = pool.context_length
             answer = _said(request, pool)
             if answer is None:
                 answer = first

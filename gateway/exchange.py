@@ -8,7 +8,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+MOST_TOKENS: Final = 2**31 - 1  # what a column of the ledger holds
 
 
 class State(enum.StrEnum):
@@ -90,7 +92,7 @@ class Attempt:
 
 def _whole(count: Any) -> int:
     # What a model server says is not ours: nonsense is no count, and the ledger's columns hold 31 bits.
-    return min(count, 2**31 - 1) if isinstance(count, int) and count > 0 else 0
+    return min(count, MOST_TOKENS) if isinstance(count, int) and count > 0 else 0
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ from sqlalchemy.types import TypeDecorator
 from auth import schema
 from auth.database import UtcDateTime, translated
 from auth.errors import StoreUnavailable
-from gateway.exchange import Attempt, Exchange, Outcome, State
+from gateway.exchange import MOST_TOKENS, Attempt, Exchange, Outcome, State
 from gateway.journal import Journal, read
 from gateway.money import UNIT, ZERO, Tariff
 from gateway.outbox import rows as alerts
@@ -86,7 +86,6 @@ _SIZES: Final = {column.name: column.type.length for column in rows.c if isinsta
 # What a journal's line of before these columns says of them.
 _EARLIER: Final = {"key": None, "busy_seconds": 0.0, "cost": "0", "avoided": "0"}
 RESERVE: Final = "reserve"  # the kind of rows that say what may be used, before it is
-_LARGEST: Final = 2**31 - 1  # tokens in a column
 CHARGED: Final = "settle"  # the kind of rows that callers are charged for
 _CHARGED: Final = frozenset({State.COMPLETED, State.TRUNCATED, State.BLOCKED, State.CLIENT_CLOSED})
 _DRAIN_SECONDS: Final = 0.5
@@ -224,7 +223,7 @@ def entries(exchange: Exchange, at: datetime, tariff: Tariff) -> list[dict[str, 
 def reservation(exchange: Exchange, at: datetime, prompt: int, completion: int, cost: Decimal) -> dict[str, Any]:
     """The row that says what a request may use at most, written before a model is asked. It is no part of any sum."""
     reserved = Attempt(
-        target="", firm=False, prompt_tokens=min(prompt, _LARGEST), completion_tokens=min(completion, _LARGEST)
+        target="", firm=False, prompt_tokens=min(prompt, MOST_TOKENS), completion_tokens=min(completion, MOST_TOKENS)
     )
     counted = {**_tokens(reserved, Tariff({}, None)), "usage_source": "reserved", "cost": str(cost)}
     return {**_common(exchange, at), "kind": RESERVE, "sequence": -1, **counted}

@@ -67,9 +67,10 @@ def quotas(
 
 async def of_ledger(ledger: Ledger, check: Check) -> int:
     """What was charged of a budget since its day or month began; raises StoreUnavailable."""
-    since = datetime.fromisoformat(check.window if len(check.window) > len("2026-11") else f"{check.window}-01")
+    of_money = check.measure is Measure.MONEY_PER_MONTH
+    since = datetime.fromisoformat(f"{check.window}-01" if of_money else check.window)
     names = {_COLUMNS[check.scope]: check.name}
     if check.scope == "user":
         names = {"tenant": check.tenant, "subject": check.name.removeprefix(f"{check.tenant}/")}
     charge = await ledger.spent(since.replace(tzinfo=UTC), **names)
-    return nanos(charge.cost) if check.measure is Measure.MONEY_PER_MONTH else charge.tokens
+    return nanos(charge.cost) if of_money else charge.tokens

@@ -62,7 +62,7 @@ class Report:
     def table(self) -> str:
         """For a terminal: the rows, their sum, the notes, and the return on investment."""
         names = [*self._groups(), *FIGURES]
-        body = [[_cell(_flat(row).get(name)) for name in names] for row in self.rows]
+        body = [[_cell(row.get(name)) for name in names] for row in map(_flat, self.rows)]
         sums = _flat(total(self.rows))
         last = ["total", *[""] * (len(self._groups()) - 1)] if self.by else []
         lines = [[_SHORT.get(name, name) for name in names], *body, [*last, *(_cell(sums[name]) for name in FIGURES)]]
@@ -109,7 +109,7 @@ async def make(
     """The usage of all, of a tenant, or of one caller of a tenant; raises StoreUnavailable."""
     by = list(dict.fromkeys(by))
     found = await report(engine, period, by, tenant=tenant, subject=subject)
-    by_target = await report(engine, period, ["target"], tenant=tenant, subject=subject)
+    by_target = found if by == ["target"] else await report(engine, period, ["target"], tenant=tenant, subject=subject)
     if "user" in by:
         names = await usernames(engine, (row.group["user"] or "" for row in found))
         found = [replace(row, group={**row.group, "username": names.get(row.group["user"] or "")}) for row in found]

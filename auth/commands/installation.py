@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import getpass
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -57,10 +56,9 @@ def run(action: Action, where: Where, args: argparse.Namespace) -> int:
 
 async def _open(action: Action, installation: Installation, args: argparse.Namespace) -> None:
     from auth.administration import Administration
-    from auth.audit import Actor
+    from auth.audit import of_command
     from auth.database import engine
     from auth.passwords import Passwords
-    from auth.principal import HOUSE
     from auth.schema import ready
 
     opened, sealer = engine(installation.database_url), installation.sealer()
@@ -73,7 +71,6 @@ async def _open(action: Action, installation: Installation, args: argparse.Names
             minimum_password_length=installation.minimum_password_length,
             minimum_password_guesses=installation.minimum_password_guesses,
         )
-        by = Actor(f"command of {getpass.getuser()}", HOUSE)
-        await action(Work(administration, by, args, installation))
+        await action(Work(administration, of_command(), args, installation))
     finally:
         await opened.dispose()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -13,7 +12,6 @@ from auth.commands.actions import positive
 from gateway.commands.actions import command
 
 if TYPE_CHECKING:
-    from auth.audit import Actor
     from gateway.commands.accounts import Accounts
     from gateway.commands.typing import Subparsers
 
@@ -69,15 +67,17 @@ def _trim(args: argparse.Namespace) -> int:
         raise BadSettings(f"All rows of before {before:%Y-%m-%d %H:%M} UTC would be deleted for good: say --yes.")
 
     async def trim(opened: Accounts) -> None:
+        from auth.audit import of_command
         from gateway import erasure
 
-        print(f"Deleted {await erasure.trim(opened.engine, before, _actor())} rows.", file=sys.stderr)
+        print(f"Deleted {await erasure.trim(opened.engine, before, of_command())} rows.", file=sys.stderr)
 
     return _run(args, trim)
 
 
 def _forget(args: argparse.Namespace) -> int:
     async def forget(opened: Accounts) -> None:
+        from auth.audit import of_command
         from gateway import erasure
         from gateway.settings import BadSettings
 
@@ -89,7 +89,7 @@ def _forget(args: argparse.Namespace) -> int:
                 f"{found} rows would be deleted for good: say --yes. Requests under way would write new ones: disable the "
                 "tenant or the user first."
             )
-        gone = await erasure.forget(opened.engine, args.tenant, args.user, _actor())
+        gone = await erasure.forget(opened.engine, args.tenant, args.user, of_command())
         if not gone:
             raise BadSettings(_NOBODY)
         print(f"Deleted {gone} rows.", file=sys.stderr)
@@ -101,10 +101,3 @@ def _run(args: argparse.Namespace, do: Callable[[Accounts], Awaitable[None]]) ->
     from gateway.commands import accounts
 
     return accounts.run(args.config, do)
-
-
-def _actor() -> Actor:
-    from auth.audit import Actor
-    from auth.principal import HOUSE
-
-    return Actor(f"command of {getpass.getuser()}", HOUSE)

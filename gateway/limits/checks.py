@@ -50,7 +50,7 @@ _WHOSE: Final = {
     "tenant": "your organization",
     "model": "this model",
 }
-_TOKENS: Final = frozenset({Measure.TOKENS_PER_MINUTE, Measure.TOKENS_PER_DAY})
+TOKENS: Final = frozenset({Measure.TOKENS_PER_MINUTE, Measure.TOKENS_PER_DAY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class Reservation:
     def headers(self) -> dict[str, str]:
         """The headers OpenAI sends, of the limit with the least left."""
         of_requests = [row for row in self.standings if row.check.measure is Measure.REQUESTS_PER_MINUTE]
-        of_tokens = [row for row in self.standings if row.check.measure in _TOKENS]
+        of_tokens = [row for row in self.standings if row.check.measure in TOKENS]
         return {**_headers("requests", of_requests), **_headers("tokens", of_tokens)}
 
     def error(self) -> GatewayError:
@@ -181,16 +181,9 @@ def _headers(unit: str, standings: Sequence[Standing]) -> dict[str, str]:
 def _limited(standing: Standing) -> RateLimited:
     check, wait = standing.check, standing.wait
     used = max(0, math.ceil(check.limit - standing.left))
-    reached = (
-        f"Rate limit reached for {_WHOSE[check.scope]} on {_WORDS.get(check.measure, 'the budget')}: "
-        if wait < math.inf
-        else f"Request too large for {_WHOSE[check.scope]} on {_WORDS.get(check.measure, 'the budget')}: "
-    )
-    figures = (
-        ""
-        if check.measure is Measure.MONEY_PER_MONTH
-        else f"limit {check.limit}, used {used}, requested {check.amount}. "
-    )
+    what = "Rate limit reached" if wait < math.inf else "Request too large"
+    reached = f"{what} for {_WHOSE[check.scope]} on {_WORDS.get(check.measure, 'the budget')}: "
+    figures = f"limit {check.limit}, used {used}, requested {check.amount}. " if check.measure in _WORDS else ""
     if wait == math.inf:
         advice = "Shorten the prompt or lower max_tokens."
         headers = {"x-should-retry": "false", "retry-after": str(max(1, math.ceil(standing.reset)))}
@@ -200,7 +193,7 @@ def _limited(standing: Standing) -> RateLimited:
         if wait > _PATIENCE:
             headers["x-should-retry"] = "false"
     made = RateLimited(reached + figures + advice, headers=headers)
-    if check.measure in _TOKENS:
+    if check.measure in TOKENS:
         made.type = "tokens"
     return made
 

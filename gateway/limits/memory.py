@@ -92,7 +92,7 @@ class Memory:
 
     def spent(self) -> dict[str, int]:
         """What was spent of each budget, by its counter."""
-        return {key: budget.spent for key, budget in self._budgets.items() if ":concurrent:" not in key}
+        return {key: budget.spent for key, budget in self._budgets.items() if budget.spent}
 
     def _seeded(self, check: Check) -> bool:
         return check.kind != "budget" or check.floor is not None or check.key in self._budgets

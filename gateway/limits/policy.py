@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from auth import Principal
 from gateway.bounds import Bounds, Limits, OwnBounds, site_of
-from gateway.limits.checks import Check, Measure, Scope
+from gateway.limits.checks import TOKENS, Check, Measure, Scope
 from gateway.money import nanos
-
-_OF_TOKENS: Final = frozenset({Measure.TOKENS_PER_MINUTE, Measure.TOKENS_PER_DAY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ class Policy:
     def counts_tokens(self, principal: Principal, address: str, model: str) -> bool:
         """Whether it matters how long a request is and what it may cost."""
         return any(
-            measure in _OF_TOKENS or measure is Measure.MONEY_PER_MONTH
+            measure in TOKENS or measure is Measure.MONEY_PER_MONTH
             for limited in self._limited(principal, address, model)
             for measure, limit in limited.limits.items()
             if limit

@@ -66,6 +66,8 @@ class Quotas:
 
     def hold_off(self, principal: Principal, address: str) -> None:
         """Refuse whoever was told a moment ago to wait longer than until now; nothing is counted. Raises RateLimited."""
+        if not self._refused:
+            return
         now = self._clock()
         for check in self.policy.checks(principal, address, None):
             until, reservation = self._refused.get(check.key, (0.0, None))
@@ -80,9 +82,9 @@ class Quotas:
             InsufficientQuota: a budget is spent.
             LimitsUnavailable: nobody can tell, and the operator would rather not serve then.
         """
-        checks = await self._floored(self.policy.checks(principal, address, use))
+        checks = self.policy.checks(principal, address, use)
         try:
-            reservation = await self.limiter.reserve(checks)
+            reservation = await self.limiter.reserve(await self._floored(checks))
         except Unseeded as unknown:
             self.forget(unknown.checks)
             reservation = await self.limiter.reserve(await self._floored(checks))
@@ -113,7 +115,7 @@ class Quotas:
         found = []
         for check in checks:
             if check.kind != "budget" or check.key in self._asked:
-                found.append(check if check.kind != "budget" or check.floor is None else replace(check, floor=None))
+                found.append(check)
             elif check.scope == "address":  # the ledger has no addresses
                 found.append(check.at_least(0))
             else:
