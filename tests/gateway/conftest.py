@@ -25,6 +25,13 @@ async def ready_engine(bare_engine: AsyncEngine) -> AsyncEngine:
 
 
 @pytest.fixture
+async def engine(bare_engine: AsyncEngine) -> AsyncEngine:
+    """A database with the tables of users and keys."""
+    await schema.prepare(bare_engine)
+    return bare_engine
+
+
+@pytest.fixture
 async def home(tmp_path: Path) -> AsyncIterator[House]:
     """A gateway with its defaults: language and terms in `enforce`."""
     async with house(tmp_path) as running:

@@ -203,10 +203,23 @@ async def test_or_nobody_is_served_if_that_is_the_policy(closed_port: int) -> No
     await limiter.close()
 
 
-async def test_what_ends_while_redis_is_away_is_settled_when_it_is_back(valkey: Valkey) -> None:
+Pair = tuple[Shared, Shared]
+
+
+@pytest.fixture
+async def pair(valkey: Valkey) -> AsyncIterator[Pair]:
+    """Two workers on the same counters; the first looks for a Redis that is away."""
     prefix = secrets.token_hex(6)
-    limiter, other = (Shared(connect(valkey.url), workers=2, prefix=prefix) for _ in range(2))
+    limiter, other = (Shared(connect(valkey.url), workers=1, prefix=prefix) for _ in range(2))
     running = asyncio.create_task(limiter.run())
+    yield limiter, other
+    running.cancel()
+    await limiter.close()
+    await other.close()
+
+
+async def test_what_ends_while_redis_is_away_is_settled_when_it_is_back(valkey: Valkey, pair: Pair) -> None:
+    limiter, other = pair
     made = await limiter.reserve([check(TPD, 1000, 400), check(PLACES, 1)])
     await valkey.stall()
     limiter.settle(made, [100, 1])
@@ -216,15 +229,10 @@ async def test_what_ends_while_redis_is_away_is_settled_when_it_is_back(valkey: 
         while (await other.reserve([check(PLACES, 1)])).refused:  # noqa: ASYNC110  # another server
             await asyncio.sleep(0.05)
     assert (await other.reserve([check(TPD, 1000, 0)])).standings[0].spent == 100
-    running.cancel()
-    await limiter.close()
-    await other.close()
 
 
-async def test_a_reservation_that_nobody_heard_of_is_taken_back(valkey: Valkey) -> None:
-    prefix = secrets.token_hex(6)
-    limiter, other = (Shared(connect(valkey.url), workers=1, prefix=prefix) for _ in range(2))
-    running = asyncio.create_task(limiter.run())
+async def test_a_reservation_that_nobody_heard_of_is_taken_back(valkey: Valkey, pair: Pair) -> None:
+    limiter, other = pair
     await limiter.reserve([check(RPM, 100)])
     await valkey.stall()
     assert (await limiter.reserve([check(TPD, 1000, 400), check(PLACES, 5)])).degraded  # Redis will read it later
@@ -234,14 +242,10 @@ async def test_a_reservation_that_nobody_heard_of_is_taken_back(valkey: Valkey) 
             await asyncio.sleep(0.05)
     lefts = (await other.reserve([check(TPD, 1000, 0), check(PLACES, 5)])).standings
     assert [standing.left for standing in lefts] == [1000, 4]
-    running.cancel()
-    await limiter.close()
-    await other.close()
 
 
-async def test_a_caller_who_leaves_while_the_limits_are_asked_holds_nothing(valkey: Valkey) -> None:
-    prefix = secrets.token_hex(6)
-    limiter, other = (Shared(connect(valkey.url), workers=1, prefix=prefix) for _ in range(2))
+async def test_a_caller_who_leaves_while_the_limits_are_asked_holds_nothing(pair: Pair) -> None:
+    limiter, other = pair
     for _ in range(50):
         asking = asyncio.create_task(limiter.reserve([check(PLACES, 5)]))
         await asyncio.sleep(secrets.randbelow(3) / 2000)
@@ -252,4 +256,3 @@ async def test_a_caller_who_leaves_while_the_limits_are_asked_holds_nothing(valk
             await limiter.settled(made)
     await limiter.close()
     assert (await other.reserve([check(PLACES, 5)])).standings[0].left == 4
-    await other.close()

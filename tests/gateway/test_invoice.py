@@ -1,17 +1,14 @@
 """The invoice that docs/usage.md computes by hand, from the same six requests."""
 
 import re
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
 
-import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from auth import database, schema
 from gateway import reports
 from gateway.exchange import Attempt, Exchange, Outcome, State
 from gateway.journal import Journal
@@ -79,14 +76,6 @@ def exchange(rows: list[Row]) -> Exchange:
         last.request * 32, f"req_{last.request}", 0.0, "acme", "alice", model="m", state=State(last.way_out), ended=1.0,
         attempts=attempts,
     )  # fmt: skip
-
-
-@pytest.fixture
-async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    created = database.engine(database_url)
-    await schema.prepare(created)
-    yield created
-    await created.dispose()
 
 
 async def test_the_ledger_gives_the_invoice_computed_by_hand(engine: AsyncEngine, tmp_path: Path) -> None:

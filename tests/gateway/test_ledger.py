@@ -1,4 +1,3 @@
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,6 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from auth import database
 from gateway.exchange import Attempt, Exchange, Outcome, State
 from gateway.journal import Journal
 from gateway.ledger import Ledger, entries, rows
@@ -115,10 +113,8 @@ def test_the_reason_of_a_lost_attempt_stays_with_its_row() -> None:
 
 
 @pytest.fixture
-async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    created = database.engine(database_url)
-    yield created
-    await created.dispose()
+def engine(bare_engine: AsyncEngine) -> AsyncEngine:
+    return bare_engine
 
 
 @pytest.fixture

@@ -17,74 +17,26 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from auth import database, schema
 from auth.audit import SYSTEM
 from auth.principal import HOUSE, SCOPES_OF_ROLE, scopes_of
 from auth.tables import audit
 from gateway import erasure, reports
-from gateway.cli import main
-from gateway.commands.usage import GROUPS
-from gateway.exchange import Attempt, Exchange, Outcome, State
+from gateway.exchange import Outcome, State
 from gateway.investment import investment
-from gateway.journal import Journal
-from gateway.ledger import Ledger, rows
+from gateway.ledger import rows
 from gateway.money import Tariff
 from gateway.outbox import rows as alerts
-from gateway.target import Price, Target
 from gateway.usage import FIGURES, Group, Period, Usage, report, total
+from tests.gateway.books import NOW, TARGETS, TARIFF, Book, attempt
 from tests.house import MODEL, House, house
 
-NOW = datetime(2030, 5, 6, 12, tzinfo=UTC)
 MAY = Period(date(2030, 5, 1), date(2030, 6, 1))
-PRICE = Price(input=Decimal("0.5"), output=Decimal("1.5"))
-URLS: Any = ["http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"]
-TARGETS = {
-    "own": Target(kind="vllm", urls=URLS, model="f", price_per_hour=Decimal("1.8")),
-    "outside": Target(kind="openai", urls=URLS[:1], model="g", outside=True, price=PRICE),
-    "free": Target(kind="vllm", urls=URLS[:1], model="h"),
-}
-TARIFF = Tariff(TARGETS, PRICE)
-
-
-@pytest.fixture
-async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    created = database.engine(database_url)
-    await schema.prepare(created)
-    yield created
-    await created.dispose()
-
-
-class Book:
-    """A ledger to write into at any time."""
-
-    def __init__(self, engine: AsyncEngine, folder: Path, tariff: Tariff = TARIFF) -> None:
-        self.at = NOW
-        self.ledger = Ledger(engine, Journal(folder / "journal"), lambda: tariff, now=lambda: self.at)
-        self._number = 0
-
-    async def write(self, *exchanges: Exchange) -> None:
-        for exchange in exchanges:
-            self.ledger.settle(exchange)
-        await self.ledger.drain()
-
-    def exchange(self, state: State = State.COMPLETED, *attempts: Attempt, **fields: Any) -> Exchange:
-        self._number += 1
-        known = {"tenant": "acme", "subject": "alice", "model": "m", "request_id": "r", **fields}
-        return Exchange(
-            id=f"{self._number:032x}", started=0.0, ended=1.0, state=state, attempts=list(attempts), **known
-        )
 
 
 @pytest.fixture
 async def book(engine: AsyncEngine, tmp_path: Path) -> Book:
     made = Book(engine, tmp_path)
     await made.ledger.create_schema()
-    return made
-
-
-def attempt(target: str = "own", outcome: Outcome = Outcome.SERVED, seconds: float = 3.6) -> Attempt:
-    made = Attempt(target, firm=False, outcome=outcome, prompt_tokens=100, completion_tokens=50)
-    made.took(seconds)
     return made
 
 
@@ -315,107 +267,3 @@ async def test_csv_and_mistakes(home: House) -> None:
         status, body, _ = await get(home, "/admin/usage", operator(home), **params)
         assert (status, body["error"]["type"]) == (400, "invalid_request_error")
         assert body["error"]["param"] == param
-
-
-def shown(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    code = main(words)
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-@pytest.fixture
-def installation(tmp_path: Path) -> Path:
-    """The state of a gateway that was killed: its rows are in the journal alone."""
-    config = tmp_path / "passerelle.toml"
-    config.write_text(
-        f"""[state]
-directory = "{tmp_path}"
-[money]
-reference = "gpt"
-[targets.own]
-kind = "vllm"
-urls = ["http://127.0.0.1:1/v1"]
-model = "f"
-price_per_hour = 1.8
-[targets.gpt]
-kind = "openai"
-urls = ["http://127.0.0.1:1/v1"]
-model = "g"
-outside = true
-price = {{ input = 0.5, output = 1.5 }}
-[models.m]
-targets = ["own", "gpt"]
-""",
-        encoding="utf-8",
-    )
-    journal = Journal(tmp_path / "journal")
-    book = Book(database.engine("sqlite:///:memory:"), tmp_path)
-    book.at = datetime.now(UTC)
-    book.ledger = Ledger(
-        book.ledger._engine, journal, lambda: Tariff({"own": TARGETS["own"], "gpt": TARGETS["outside"]}, PRICE)
-    )
-    book.ledger.settle(book.exchange(State.COMPLETED, attempt("own", seconds=36), request_id="req-1"))
-    book.ledger.settle(book.exchange(State.COMPLETED, attempt("gpt", seconds=1), tenant="globex", subject="gus"))
-    journal.close()
-    return config
-
-
-def test_the_command_shows_a_table_and_what_the_machines_returned(
-    installation: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, out, _ = shown(capsys, "usage", "--by", "tenant", "--by", "user", "--config", str(installation))
-    lines = [line.split() for line in out.splitlines()]
-    assert code == 0
-    assert lines[2][:4] == ["tenant", "user", "username", "requests"]
-    assert lines[3][:4] == ["acme", "alice", "-", "1"]
-    assert lines[4][:4] == ["globex", "gus", "-", "1"]
-    assert lines[5][:2] == ["total", "2"]
-    assert lines[3][-4:] == ["0.01", "0.018", "0.018", "0.000125"]
-    assert "return on investment: -" in out
-    assert "which no machine can reach" in out
-
-
-def test_the_command_writes_json_and_csv(installation: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, out, _ = shown(capsys, "usage", "--format", "json", "--tenant", "acme", "--config", str(installation))
-    assert (json.loads(out)["total"]["requests"], "investment" in json.loads(out)) == (1, False)
-    _, out, _ = shown(capsys, "usage", "--format", "csv", "--by", "model", "--config", str(installation))
-    assert [row["requests"] for row in csv.DictReader(io.StringIO(out))] == ["2"]
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (("--month", "2030-05", "--since", "2030-05-01"), "--month goes without --since and --until"),
-        (("--since", "2030-05-02", "--until", "2030-05-01"), "--until holds 2030-05-01"),
-    ],
-)
-def test_a_period_that_is_none_is_told(
-    installation: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
-) -> None:
-    code, _, err = shown(capsys, "usage", *words, "--config", str(installation))
-    assert code == 1
-    assert sentence in err
-
-
-def test_the_groups_of_the_command_are_those_of_the_report() -> None:
-    assert get_args(Group) == GROUPS
-
-
-def test_rows_are_shown_and_deleted_by_command(installation: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = ("--config", str(installation))
-    _, out, _ = shown(capsys, "ledger", "show", "req-1", *config)
-    assert "tenant=acme" in out
-    assert "cost=0.018" in out
-    code, _, err = shown(capsys, "ledger", "show", "req-9", *config)
-    assert (code, "no row of the request 'req-9'" in err) == (1, True)
-    code, _, err = shown(capsys, "ledger", "forget", "--tenant", "acme", "--user", "nobody", "--yes", *config)
-    assert (code, "There is no row of theirs" in err) == (1, True)
-    code, _, err = shown(capsys, "ledger", "forget", "--tenant", "acme", *config)
-    assert (code, "1 rows would be deleted for good: say --yes" in err) == (1, True)
-    assert "Deleted 1 rows." in shown(capsys, "ledger", "forget", "--tenant", "acme", "--yes", *config)[2]
-    assert shown(capsys, "ledger", "show", "req-1", *config)[0] == 1
-    assert "keep 31 or more" in shown(capsys, "ledger", "trim", "--keep-days", "30", "--yes", *config)[2]
-    assert "say --yes" in shown(capsys, "ledger", "trim", "--keep-days", "31", *config)[2]
-    assert "Deleted 0 rows." in shown(capsys, "ledger", "trim", "--keep-days", "31", "--yes", *config)[2]
-    _, out, _ = shown(capsys, "audit", "list", *config)
-    assert [line.split("\t")[3] for line in out.splitlines()] == ["ledger.trimmed", "ledger.forgotten"]
