@@ -7,13 +7,14 @@ from auth.errors import InsufficientScope
 
 CHAT: Final = "chat"  # ask a model
 MODELS: Final = "models"  # see which models there are
+LANGUAGES: Final = "languages"  # have answers in other languages than French
 USAGE: Final = "usage"  # see one's own consumption
 KEYS: Final = "keys"  # make and revoke API keys of one's own
 OPERATE: Final = "operate"  # see the users, keys, clients and audit rows of one's tenant; lock them out
 ADMIN: Final = "admin"  # give rights to the users, keys and clients of one's tenant
 TENANTS: Final = "tenants"  # do in every tenant what `operate` and `admin` allow in one's own; add tenants with `admin`
 
-SCOPES: Final = frozenset({CHAT, MODELS, USAGE, KEYS, OPERATE, ADMIN, TENANTS})
+SCOPES: Final = frozenset({CHAT, LANGUAGES, MODELS, USAGE, KEYS, OPERATE, ADMIN, TENANTS})
 
 HOUSE: Final = "default"  # the tenant of the installation itself, there from the start
 

@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from auth import database
 from auth.errors import AuthError
-from gateway import browsers, errors, routes, upkeep
+from gateway import browsers, errors, moderations, routes, upkeep
 from gateway.administration import usage
 from gateway.alerts import Alerts
 from gateway.chat import Chat
@@ -31,6 +31,7 @@ from gateway.guardrails.guards import Guards
 from gateway.health import Health
 from gateway.identities import Identities, identities
 from gateway.journal import Journal
+from gateway.judge import Judge
 from gateway.ledger import Ledger, journal_folder
 from gateway.limiting import quotas
 from gateway.limits.checks import Check, Measure
@@ -106,15 +107,12 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
         seconds=settings.times.total,
         answer_tokens=lambda: limits.policy.answer_tokens,
     )
-    guards = Guards(
-        settings.guards,
-        settings.fail_policy,
-        lambda _: degraded.mark("guards", down=True, seconds=_GUARDS_SECONDS),
-    )
-    chat = Chat(settings, catalogue, upstream, guards, limits, estimates, reckoner, ledger, metrics.observe)
+    guards, judge = _guards(settings, degraded), Judge(catalogue, upstream)
+    chat = Chat(settings, catalogue, upstream, guards, judge, limits, estimates, reckoner, ledger, metrics.observe)
 
     app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None)
     app.include_router(routes.v1(chat, known.access))
+    app.include_router(moderations.router(chat, known.access))
     app.include_router(routes.probes(Health(engine, catalogue, upstream, degraded=degraded.down), metrics))
     app.include_router(usage.router(engine, lambda: catalogue.tariff, known.access))
     for router in known.routers:
@@ -131,6 +129,13 @@ def from_environment() -> FastAPI:
     """The factory uvicorn's workers call; `PASSERELLE_CONFIG` names the configuration file."""
     configure_logging()
     return create_app(load_settings(), load_settings)
+
+
+def _guards(settings: Settings, degraded: Degraded) -> Guards:
+    def failed(_: str) -> None:
+        degraded.mark("guards", down=True, seconds=_GUARDS_SECONDS)
+
+    return Guards(settings.guards, settings.fail_policy, failed)
 
 
 def _degraded(catalogue: Catalogue) -> Degraded:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 
 from gateway.protocol import ChatRequest, TextRequest
 from gateway.routing import Ask
+from gateway.steering import FIRM_INSTRUCTION, FIRM_INSTRUCTION_FOR, INSTRUCTION, OPENING, instructed
 from gateway.target import Target
 
-FIRM_INSTRUCTION: Final = (
-    "Réponds uniquement en français. Toute ta réponse doit être rédigée en français correct, sans aucune phrase dans une "
-    "autre langue, quelle que soit la langue de la question ou des documents."
-)
-# The model goes on from here, so it begins in French; the opening itself is not delivered.
-OPENING: Final = "Voici ma réponse, en français :"
-
-_OURS: Final = frozenset({"max_tokens", "max_completion_tokens"})
+_OURS: Final = frozenset({"max_tokens", "max_completion_tokens", "passerelle"})
 # OpenAI takes labels for stored answers alone, and no answer is stored: a fallback must not fail for them.
 _NOT_FOR_OPENAI: Final = frozenset({"metadata"})
 
@@ -42,17 +38,62 @@ def streamed(
     return asked
 
 
-def has_opening(request: ChatRequest, ask: Ask) -> bool:
-    """Whether the answer is begun for the model: only vLLM goes on from an unfinished turn, and not where tools are offered."""
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """How a model is led to French: an instruction, the beginning of its answer, and tokens made less likely.
+
+    `strip`: white space before the first word is not delivered, nor is the beginning that goes before it.
+    """
+
+    instruction: str = ""
+    begun: str = ""
+    strip: bool = False
+    bias: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """In which language an answer has to be: French is `due`, but for languages that were `asked` for.
+
+    `bias` is against English words, for the target's own tokens.
+    """
+
+    due: bool = True
+    asked: frozenset[str] = frozenset()
+    bias: Mapping[str, float] = field(default_factory=dict)
+
+
+FREE: Final = Wanted(due=False)
+
+
+def lead(request: ChatRequest, ask: Ask, wanted: Wanted = FREE) -> Lead:
+    """What leads the model of `ask`, after the measures of its target and whether it is asked firmly."""
+    told, steering = instruction(ask, wanted), ask.pool.target.steering
+    if ask.begun:
+        return Lead(told, ask.begun, bias=wanted.bias)
+    opening = ask.firm or (wanted.due and steering.opening)
+    if opening and not wanted.asked and goes_on(request, ask):
+        return Lead(told, OPENING, strip=True, bias=wanted.bias)
+    return Lead(told, strip=ask.pool.target.trim_start, bias=wanted.bias)
+
+
+def instruction(ask: Ask, wanted: Wanted) -> str:
+    """What the model of `ask` is told about its language; empty where nothing is."""
+    if ask.firm:
+        return FIRM_INSTRUCTION_FOR.format(", ".join(sorted(wanted.asked))) if wanted.asked else FIRM_INSTRUCTION
+    return INSTRUCTION if wanted.due and not wanted.asked and ask.pool.target.steering.instruction else ""
+
+
+def goes_on(request: ChatRequest, ask: Ask) -> bool:
+    """Whether the model can go on from an unfinished turn: vLLM's alone can, and not where tools are offered."""
     return (
-        ask.firm
-        and ask.pool.target.kind == "vllm"
+        ask.pool.target.kind == "vllm"
         and "tools" not in request.raw
         and request.fields.messages[-1].role != "assistant"
     )
 
 
-def body(request: ChatRequest, ask: Ask) -> bytes:
+def body(request: ChatRequest, ask: Ask, lead: Lead) -> bytes:
     """The JSON body for a target: always streamed, always with usage."""
     target = ask.pool.target
     without = _OURS | _NOT_FOR_OPENAI if target.kind == "openai" else _OURS
@@ -60,16 +101,19 @@ def body(request: ChatRequest, ask: Ask) -> bytes:
     if (bound := request.max_tokens or ask.answer_tokens) is not None:
         asked.pop("max_tokens", None)
         # OpenAI deprecated max_tokens and refuses both at once; vLLM has known max_tokens the longest.
-        asked["max_completion_tokens" if target.kind == "openai" else "max_tokens"] = bound
-    if stop := _stop(target, request.fields.stop):
+        left = max(1, bound - ask.delivered)
+        asked["max_completion_tokens" if target.kind == "openai" else "max_tokens"] = left
+    if stop := _stop(target, request.raw.get("stop")):
         asked["stop"] = stop
     messages = asked["messages"]
-    if ask.firm:
-        messages = _instructed(messages)
-    if has_opening(request, ask):
-        messages = [*messages, {"role": "assistant", "content": OPENING}]
+    if lead.instruction:
+        messages = instructed(messages, lead.instruction)
+    if lead.begun:
+        messages = [*messages, {"role": "assistant", "content": lead.begun}]
         asked["add_generation_prompt"] = False
         asked["continue_final_message"] = True
+    if lead.bias:
+        asked["logit_bias"] = {**lead.bias, **(asked.get("logit_bias") or {})}
     if target.kind == "vllm":
         # "developer" is OpenAI's newer word for "system"; chat templates do not know it.
         messages = [{**turn, "role": "system"} if turn["role"] == "developer" else turn for turn in messages]
@@ -81,10 +125,3 @@ def _stop(target: Target, asked: str | list[str] | None) -> list[str]:
     # A base model's template needs its own stop strings whatever the caller adds.
     own = target.defaults.get("stop") or []
     return [*([asked] if isinstance(asked, str) else asked or []), *([own] if isinstance(own, str) else own)]
-
-
-def _instructed(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    first = messages[0]
-    if first["role"] in ("system", "developer") and isinstance(first.get("content"), str):
-        return [{**first, "content": f"{first['content']}\n\n{FIRM_INSTRUCTION}"}, *messages[1:]]
-    return [{"role": "system", "content": FIRM_INSTRUCTION}, *messages]

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.commands import chat, config, database, gateway, ledger, up, usage
+from gateway.commands import chat, config, database, gateway, guards, ledger, up, usage
 
 if TYPE_CHECKING:
     from auth.commands import Installation
@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     ledger.add_command(commands)
     chat.add_command(commands)
     config.add_command(commands)
+    guards.add_command(commands)
     for name in NAMES:
         _with_config(commands.choices[name])
     return top

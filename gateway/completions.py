@@ -11,14 +11,14 @@ from typing import Any, Final
 import orjson
 
 from gateway import parameters
-from gateway.ask import FIRM_INSTRUCTION, streamed
+from gateway.ask import FREE, Lead, Wanted, instruction, streamed
 from gateway.errors import InvalidRequest
 from gateway.protocol import TextFields, TextRequest, check_stream_options, convert, decode
 from gateway.routing import Ask
 from gateway.target import Task
 from gateway.upstream import Chunk
 
-_OURS: Final = frozenset({"prompt"})
+_OURS: Final = frozenset({"prompt", "passerelle"})
 # What a target's defaults hold for its chat template alone.
 _OF_CHAT: Final = frozenset({"stop", "chat_template_kwargs"})
 
@@ -45,6 +45,8 @@ class CompletionRequest(TextRequest, frozen=True, kw_only=True):
         """The prompts."""
         return iter(self.prompts)
 
+    said = texts
+
 
 def parse(body: bytes, *, max_choices: int) -> CompletionRequest:
     """A body as a request; raises InvalidRequest as `protocol.parse` does."""
@@ -70,14 +72,32 @@ def texts_of(given: str | list[Any], param: str) -> list[str]:
     return texts
 
 
-def body(request: CompletionRequest, ask: Ask) -> bytes:
+def lead(request: CompletionRequest, ask: Ask, wanted: Wanted = FREE) -> Lead:
+    """What leads the model of `ask`, once it has left French: a bare prompt is the caller's alone until then."""
+    told = instruction(ask, wanted) if ask.firm else ""
+    return Lead(told, ask.begun, bias=wanted.bias)
+
+
+def goes_on(request: CompletionRequest, ask: Ask) -> bool:
+    """Whether the model can go on from what it has said, which is a longer prompt to it."""
+    return ask.pool.target.kind == "vllm" and len(request.prompts) == 1 and "suffix" not in request.raw
+
+
+def body(request: CompletionRequest, ask: Ask, lead: Lead) -> bytes:
     """The JSON body for a target: always streamed, always with usage."""
     target = ask.pool.target
     defaults = {key: value for key, value in target.defaults.items() if key not in _OF_CHAT}
     asked = streamed(request, target, defaults, without=_OURS)
-    # An instruction is all that can be said to a model without turns, and it has to come before the text.
-    prompts = [f"{FIRM_INSTRUCTION}\n\n{prompt}" for prompt in request.prompts] if ask.firm else request.prompts
-    asked["prompt"] = prompts if isinstance(request.fields.prompt, list) else prompts[0]
+    # The instruction has to come before the text: behind it, it would be gone on from.
+    prompt = request.raw["prompt"]
+    given = prompt if isinstance(prompt, list) else [prompt]
+    before = f"{lead.instruction}\n\n" if lead.instruction else ""
+    prompts = [f"{before}{text}{lead.begun}" for text in given]
+    asked["prompt"] = prompts if isinstance(prompt, list) else prompts[0]
+    if lead.bias:
+        asked["logit_bias"] = {**lead.bias, **(asked.get("logit_bias") or {})}
+    if request.max_tokens is not None and ask.delivered:
+        asked["max_tokens"] = max(1, request.max_tokens - ask.delivered)
     return orjson.dumps(asked)
 
 

@@ -8,21 +8,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
+from typing import Any, Final
 
 import orjson
 from starlette.types import Send
 
 from auth import Principal
 from auth.errors import AuthError
+from auth.principal import LANGUAGES
 from gateway import collect, errors, sse
 from gateway.errors import ContextLengthExceeded, GatewayError, InvalidRequest, LimitsUnavailable, RateLimited
 from gateway.estimates import Estimate
 from gateway.exchange import Exchange, State
 from gateway.failure import Failure
 from gateway.fit import fitting
+from gateway.guardrails.inspection import Inspection
+from gateway.judge import NotJudged
 from gateway.limits.checks import Reservation
 from gateway.limits.policy import Use
 from gateway.money import NANO
+from gateway.pool import Pool
 from gateway.protocol import TEXTS, Request
 from gateway.routing import Ladder
 from gateway.stages import Stages
@@ -36,6 +41,7 @@ _EVENT_STREAM = {
     "x-accel-buffering": "no",  # nginx would gather 16 KB otherwise
 }
 _JSON = {"content-type": "application/json"}
+_LONG: Final = 16_384  # characters; guards that read more would hold up everybody
 
 
 class Delivery:
@@ -48,6 +54,7 @@ class Delivery:
         self._reservation: Reservation | None = None
         self._tries: Tries | None = None
         self._texts: str | None = None
+        self._inspection: Inspection | None = None
         self._silent_since = 0.0
 
     def headers(self) -> dict[str, str]:
@@ -59,12 +66,49 @@ class Delivery:
         """Refuse whoever was told a moment ago to wait, before a byte of the request is read; raises RateLimited."""
         self.stages.quotas.hold_off(self._principal, self._address)
 
-    def admit(self, request: Request) -> None:
-        """Check what came in; raises ContentPolicy."""
-        self.exchange.model = request.model[:256]
-        self.exchange.stream = request.stream
+    @property
+    def inspection(self) -> Inspection:
+        """What the guards know of the request, once it is admitted."""
+        if self._inspection is None:
+            raise RuntimeError("the request was not admitted yet")
+        return self._inspection
+
+    async def admit(self, request: Request) -> None:
+        """Check what came in; raises ContentPolicy, GuardUnavailable or InsufficientScope."""
+        exchange, wishes = self.exchange, request.wishes
+        exchange.model = request.model[:256]
+        exchange.stream = request.stream
         self._texts = TEXTS[request.task]
-        self.stages.guards.admit(request.texts(), param=self._texts)
+        if wishes.languages:
+            self._principal.require(LANGUAGES)
+        rules = self.stages.guards.of(self._principal.tenant, request.model)
+        self._inspection = inspection = Inspection(rules, request, allowed=frozenset(wishes.languages))
+        try:
+            if sum(map(len, request.texts())) > _LONG:
+                await asyncio.to_thread(inspection.admit)
+            else:
+                inspection.admit()
+        finally:
+            exchange.guards = inspection.audit(())
+
+    async def _judge(self) -> None:
+        """Have a model look at what moderation is not sure of; raises ContentPolicy."""
+        inspection = self.inspection
+        moderation = inspection.rules.tables.moderation
+        if not inspection.doubtful or moderation.judge is None or moderation.mode == "off":
+            return
+        text, began = "\n".join(inspection.doubtful), self.stages.clock()
+        try:
+            abusive = await self.stages.judge.abusive(
+                text, target=moderation.judge, seconds=moderation.judge_seconds, request_id=self.exchange.request_id
+            )
+        except NotJudged as reason:
+            inspection.judged(None, f"judge: {reason}", self.stages.clock() - began)
+            return
+        try:
+            inspection.judged(abusive, None, self.stages.clock() - began)
+        finally:
+            self.exchange.guards = inspection.audit(())
 
     async def ladder(self, request: Request) -> Ladder:
         """The targets that may and can answer, what they may use being reserved.
@@ -74,7 +118,7 @@ class Delivery:
         principal, stages = self._principal, self.stages
         if not principal.knows(request.model):
             raise errors.unknown_model(request.model)
-        published = stages.catalogue.targets(request.model, may_leave=principal.may_leave)
+        published = self._allowed(stages.catalogue.targets(request.model, may_leave=principal.may_leave))
         pools = fitting(published, request)
         most = Estimate(Use(request.model), {})
         if stages.quotas.policy.counts_tokens(principal, self._address, request.model):
@@ -84,15 +128,32 @@ class Delivery:
             stages.ledger.reserve(self.exchange, most.prompt, most.use.tokens - most.prompt, NANO * most.use.money)
         return Ladder(pools, principal.tenant, request.texts(), most.bounds)
 
+    def _allowed(self, pools: tuple[Pool, ...]) -> tuple[Pool, ...]:
+        """The pools that the request's personal data may go to; raises ContentPolicy where there is none."""
+        if not any(pool.target.outside for pool in pools) or self.inspection.may_go_outside():
+            return pools
+        inside = tuple(pool for pool in pools if not pool.target.outside)
+        if not inside:
+            self.inspection.convict("personal_data")
+        return inside
+
     async def deliver(self, request: Request, surface: Surface) -> None:
         """Get an answer and send it, streamed or plain."""
-        self._tries = Tries(self.stages, surface, request, self.exchange)
-        async with aclosing(self._tries.released(await self.ladder(request))) as chunks:
+        tries = self._tries = Tries(self.stages, surface, request, self.exchange, self.inspection)
+        ladder = await self.ladder(request)
+        await self._judge()
+        released = tries.helped() if self.inspection.distressed else tries.released(ladder)
+        async with aclosing(released) as chunks:
             if request.stream:
-                await self._stream(chunks, self._tries, surface)
+                await self._stream(chunks, tries, surface)
             else:
-                whole = collect.completion([chunk async for chunk in chunks], self._tries.usage())
-                await self.whole(orjson.dumps(surface.whole(whole)))
+                whole = collect.completion([chunk async for chunk in chunks], tries.usage())
+                tries.audit()
+                await self.whole(orjson.dumps({**surface.whole(whole), **self._told(request)}))
+
+    def _told(self, request: Request) -> dict[str, Any]:
+        """The audit, for a caller who wishes it."""
+        return {"passerelle": self.exchange.audit()} if request.wishes.audit else {}
 
     async def whole(self, body: bytes) -> None:
         """Send a plain answer and settle."""
@@ -126,6 +187,8 @@ class Delivery:
         exchange.status, exchange.error, exchange.ended = status, error, self.stages.clock()
         if exchange.attempts and self._tries is not None:
             self._tries.audit()
+        elif self._inspection is not None:
+            exchange.guards = self._inspection.audit(())
         charge = self.stages.ledger.settle(exchange)
         if self._reservation is not None:
             self.stages.quotas.settle(self._reservation, charge.tokens, charge.cost)
@@ -158,6 +221,9 @@ class Delivery:
             await self.fail(failure.error)
             return
         last = tries.usage_chunk()
+        if tries.request.wishes.audit:
+            tries.audit()
+            last = {**(last or tries.empty_chunk()), **self._told(tries.request)}
         self.ended(State.BLOCKED if self.exchange.blocked_by else State.COMPLETED, status=200)
         await self._settled()
         await self._write((_event(last, surface) if last else b"") + sse.DONE, more=False)

@@ -15,7 +15,7 @@ Answers = dict[int | str, dict[str, Any]]
 
 TEXT: Final[Schema] = {"type": "string"}
 NUMBER: Final[Schema] = {"type": "integer"}
-_MAYBE_TEXT: Final[Schema] = {"type": ["string", "null"]}
+MAYBE_TEXT: Final[Schema] = {"type": ["string", "null"]}
 
 
 def shape(**properties: Schema) -> Schema:
@@ -38,7 +38,7 @@ def constant(value: str) -> Schema:
     return {"type": "string", "const": value}
 
 
-_ERROR: Final = shape(error=shape(message=TEXT, type=TEXT, param=_MAYBE_TEXT, code=_MAYBE_TEXT))
+_ERROR: Final = shape(error=shape(message=TEXT, type=TEXT, param=MAYBE_TEXT, code=MAYBE_TEXT))
 _ERROR_EXAMPLE: Final = {
     "error": {
         "message": "The body is not valid JSON in UTF-8.",
@@ -157,8 +157,8 @@ def _is_fastapis(answer: dict[str, Any] | None) -> bool:
 
 _STREAM: Final[Schema] = {"type": ["boolean", "null"], "description": "Whether the answer comes as server-sent events."}
 _SOME: Final[Schema] = {"type": ["integer", "null"], "minimum": 1}
-_WORDS: Final[Schema] = {"type": "string", "minLength": 1}
-_TEXTS: Final[Schema] = {"anyOf": [_WORDS, {"type": "array", "minItems": 1, "items": _WORDS}]}
+WORDS: Final[Schema] = {"type": "string", "minLength": 1}
+_TEXTS: Final[Schema] = {"anyOf": [WORDS, {"type": "array", "minItems": 1, "items": WORDS}]}
 _PART: Final[Schema] = {
     "type": "object",
     "required": ["type"],

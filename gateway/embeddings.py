@@ -23,7 +23,7 @@ from gateway.routing import Ask
 from gateway.target import Task
 from gateway.upstream import Chunk
 
-_OURS: Final = frozenset({"model", "stream", "stream_options"})
+_OURS: Final = frozenset({"model", "stream", "stream_options", "passerelle"})
 
 
 class Fields(ModelFields, kw_only=True):
@@ -84,7 +84,8 @@ async def _asked(delivery: Delivery, request: EmbeddingRequest, ask: Ask) -> Chu
     attempt = delivery.exchange.attempt(ask.pool.name, firm=ask.firm, replica=ask.call.replica.index)
     ask.call.tell = attempt.took
     target, answer = ask.pool.target, None
-    asked = {key: value for key, value in request.raw.items() if key not in _OURS}
+    outgoing, _ = delivery.inspection.outgoing(outside=target.outside)
+    asked = {key: value for key, value in outgoing.raw.items() if key not in _OURS}
     body = orjson.dumps({**asked, "model": target.model})
     try:
         answer = await delivery.stages.upstream.whole(

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple
 
 MOST_TOKENS: Final = 2**31 - 1  # what a column of the ledger holds
 
@@ -52,11 +52,20 @@ class Outcome(enum.StrEnum):
     ABANDONED = "abandoned"
 
 
+class Finding(NamedTuple):
+    """What a guard makes of a request and its answer, why if there is more to say, and the seconds it took."""
+
+    verdict: str
+    reason: str | None = None
+    seconds: float = 0.0
+
+
 @dataclass(slots=True)
 class Attempt:
     """One try at one replica of a target. Tokens as far as they are known; `usage_source` says who counted.
 
-    `busy_seconds` is its share of the time in which the replica did something.
+    `busy_seconds` is its share of the time in which the replica did something. `delivered` are the tokens that reached the
+    caller where those are not all or none: an answer that left French half-way.
     """
 
     target: str
@@ -68,10 +77,40 @@ class Attempt:
     usage_source: str = "none"
     replica: int = 0
     busy_seconds: float = 0.0
+    delivered: int | None = None
 
     def failed(self, reason: str) -> None:
         """It gave nothing that was delivered, and why."""
         self.outcome, self.reason = Outcome.FAILED, reason
+
+    def split(self, *, first: bool) -> tuple[Attempt, Attempt | None]:
+        """What of it reached the caller, and what did not, if anything.
+
+        The prompt is the caller's where this is the `first` part of an answer; a prompt that was sent again to go on is not.
+        """
+        got = self.completion_tokens if self.delivered is None else min(self.delivered, self.completion_tokens)
+        if first and got == self.completion_tokens:
+            return self, None
+        share = got / self.completion_tokens if self.completion_tokens else 1.0
+        busy, prompt = self.busy_seconds * share, self.prompt_tokens if first else 0
+        kept = replace(self, prompt_tokens=prompt, completion_tokens=got, busy_seconds=busy)
+        lost = replace(
+            self,
+            outcome=Outcome.DRIFTED,
+            prompt_tokens=self.prompt_tokens - prompt,
+            completion_tokens=self.completion_tokens - got,
+            busy_seconds=self.busy_seconds - busy,
+        )
+        return kept, lost
+
+    def and_then(self, part: Attempt) -> Attempt:
+        """An answer of two parts, of which the second goes on from the first."""
+        return replace(
+            part,
+            prompt_tokens=self.prompt_tokens + part.prompt_tokens,
+            completion_tokens=self.completion_tokens + part.completion_tokens,
+            busy_seconds=self.busy_seconds + part.busy_seconds,
+        )
 
     def took(self, seconds: float) -> None:
         """It has ended, and so many seconds of the replica's busy time were its own."""
@@ -113,7 +152,7 @@ class Exchange:
     first_text: float | None = None
     ended: float | None = None
     attempts: list[Attempt] = field(default_factory=list)
-    guards: dict[str, str] = field(default_factory=dict)
+    guards: dict[str, Finding] = field(default_factory=dict)
     blocked_by: str | None = None
 
     def attempt(self, target: str, *, firm: bool, replica: int) -> Attempt:
@@ -141,15 +180,41 @@ class Exchange:
         """How many answers were thrown away because they drifted from French."""
         return sum(attempt.outcome is Outcome.DRIFTED for attempt in self.attempts)
 
+    def parts(self) -> tuple[Attempt | None, list[Attempt]]:
+        """What reached the caller, in one, if anything did; and what was lost: whole tries, or the rest of one."""
+        kept: Attempt | None = None
+        lost: list[Attempt] = []
+        for attempt in self.attempts:
+            if attempt.delivered is None and attempt.outcome in (Outcome.DRIFTED, Outcome.FAILED):
+                lost.append(attempt)
+                continue
+            part, rest = attempt.split(first=kept is None)
+            lost += [rest] if rest else []
+            kept = part if kept is None else kept.and_then(part)
+        return kept, lost
+
     @property
     def served_by(self) -> str:
         """The target whose answer was delivered; empty while there is none."""
-        served = [attempt.target for attempt in self.attempts if attempt.outcome is Outcome.SERVED]
+        served = [attempt.target for attempt in self.attempts if attempt.outcome is Outcome.SERVED or attempt.delivered]
         return served[-1] if served else ""
+
+    def verdicts(self) -> dict[str, str]:
+        """The verdict of each guard."""
+        return {guard: finding.verdict for guard, finding in self.guards.items()}
+
+    def audit(self) -> dict[str, Any]:
+        """What a caller is told who asks for it: each guard's verdict, why, and its milliseconds."""
+        guards: dict[str, Any] = {}
+        for guard, finding in self.guards.items():
+            guards[guard] = {"verdict": finding.verdict, "milliseconds": round(1000 * finding.seconds, 3)}
+            if finding.reason is not None:
+                guards[guard]["reason"] = finding.reason
+        return {"guards": guards, "target": self.served_by or None, "repairs": self.repairs}
 
     def headers(self) -> dict[str, str]:
         """What the caller is told about the exchange, as far as it is known when the headers leave."""
-        headers = {"x-passerelle-guards": "; ".join(f"{guard}={verdict}" for guard, verdict in self.guards.items())}
+        headers = {"x-passerelle-guards": "; ".join(f"{guard}={verdict}" for guard, verdict in self.verdicts().items())}
         if self.served_by:
             headers["x-passerelle-target"] = self.served_by
         if self.repairs:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from auth.issuers import Issuer
 
 # `tenants` is not among them: nobody outside rules over every tenant.
-GivenScope = Literal["chat", "models", "usage", "keys", "operate", "admin"]
+GivenScope = Literal["chat", "languages", "models", "usage", "keys", "operate", "admin"]
 Algorithm = Literal["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"]
 
 

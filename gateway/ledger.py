@@ -197,10 +197,9 @@ def entries(exchange: Exchange, at: datetime, tariff: Tariff) -> list[dict[str, 
 
     Money is saved by what was delivered alone.
     """
-    lost = [attempt for attempt in exchange.attempts if attempt.outcome in (Outcome.DRIFTED, Outcome.FAILED)]
-    kept = [attempt for attempt in exchange.attempts if attempt not in lost]
-    delivered = kept[-1] if kept else Attempt(target="", firm=False)
-    charged = exchange.state in _CHARGED and bool(kept)
+    kept, lost = exchange.parts()
+    delivered = kept or Attempt(target="", firm=False)
+    charged = exchange.state in _CHARGED and kept is not None
     common = _common(exchange, at)
     written = [
         {
@@ -242,7 +241,7 @@ def _common(exchange: Exchange, at: datetime) -> dict[str, Any]:
         "status": exchange.status,
         "seconds": round((exchange.ended or exchange.started) - exchange.started, 6),
         "first_text_seconds": None if exchange.first_text is None else round(exchange.first_text - exchange.started, 6),
-        "guards": "; ".join(f"{guard}={verdict}" for guard, verdict in exchange.guards.items()),
+        "guards": "; ".join(f"{guard}={verdict}" for guard, verdict in exchange.verdicts().items()),
     }
 
 

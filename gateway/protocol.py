@@ -23,11 +23,22 @@ _LEVELS: Final = 200  # orjson writes 254, and templates and defaults go around 
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 
+class Wishes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The field `passerelle`, ours alone: languages (ISO 639-1) an answer may have beside French; whether to tell the audit."""
+
+    languages: Annotated[list[Annotated[str, msgspec.Meta(pattern="^[a-z]{2}$")]], msgspec.Meta(max_length=10)] = []
+    audit: bool = False
+
+
+NO_WISHES: Final = Wishes()
+
+
 class Request(Protocol):
     """What the pipeline wants to know of a checked request, whatever it asks for.
 
     `raw` is the whole body as it came, for the model server; `max_tokens` the caller's bound on an answer; `choices` how many
-    answers are asked for.
+    answers are asked for; `wishes` what is asked of the gateway itself. Of the `texts`, those that somebody `said` who chats are
+    not trusted, and the `instructions` are the application's; the rest are answers and documents.
     """
 
     @property
@@ -44,7 +55,11 @@ class Request(Protocol):
     def max_tokens(self) -> int | None: ...  # noqa: D102
     @property
     def choices(self) -> int: ...  # noqa: D102
+    @property
+    def wishes(self) -> Wishes: ...  # noqa: D102
     def texts(self) -> Iterator[str]: ...  # noqa: D102
+    def said(self) -> Iterator[str]: ...  # noqa: D102
+    def instructions(self) -> Iterator[str]: ...  # noqa: D102
     def images(self) -> Iterator[str]: ...  # noqa: D102
 
 
@@ -92,6 +107,7 @@ class ModelFields(msgspec.Struct, kw_only=True):
     """What every request has."""
 
     model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    passerelle: Wishes | None = None
 
 
 class TextFields(ModelFields, kw_only=True):
@@ -121,6 +137,19 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     def model(self) -> str:
         """The published name asked for."""
         return self.fields.model
+
+    @property
+    def wishes(self) -> Wishes:
+        """What is asked of the gateway itself."""
+        return self.fields.passerelle or NO_WISHES
+
+    def said(self) -> Iterator[str]:
+        """What somebody says to a model; none where nothing is answered."""
+        return iter(())
+
+    def instructions(self) -> Iterator[str]:
+        """What the application tells a model to do; none where there are no turns."""
+        return iter(())
 
     def images(self) -> Iterator[str]:
         """The addresses of all images; none where a request holds only text."""
@@ -167,6 +196,14 @@ class ChatRequest(TextRequest, frozen=True, kw_only=True):
     def texts(self) -> Iterator[str]:
         """The words of every message, in order."""
         return (message.text() for message in self.fields.messages)
+
+    def said(self) -> Iterator[str]:
+        """The words of the user's messages."""
+        return (message.text() for message in self.fields.messages if message.role == "user")
+
+    def instructions(self) -> Iterator[str]:
+        """The words of the system's messages."""
+        return (message.text() for message in self.fields.messages if message.role in ("system", "developer"))
 
     def images(self) -> Iterator[str]:
         """The addresses of all images."""

@@ -16,6 +16,7 @@ import orjson
 
 from gateway.protocol import Request
 from gateway.settings import Settings
+from gateway.steering import INSTRUCTION, logit_bias
 from gateway.target import Target
 from gateway.tokenizer import Tokenizer
 
@@ -54,6 +55,8 @@ class Reckoner:
     async def prompt_tokens(self, target: Target, request: Request) -> int:
         """At most so many tokens the prompt has, as the target's model server will count them; never 0."""
         texts, schemas = list(request.texts()), _schemas(request)
+        if request.task == "chat" and target.steering.instruction:
+            texts.append(INSTRUCTION)
         allowed = _allowance(target, request, len(texts)) + 2 * sum(schemas.count(sign) for sign in _STRUCTURE)
         allowed += target.image_tokens * sum(1 for _ in request.images())
         written = [*texts, schemas.decode()] if schemas else texts
@@ -67,6 +70,13 @@ class Reckoner:
         text = "\n".join(request.texts())
         (count,) = tokenizer.counts([text[:_SAMPLE]])
         return max(1, count * len(text) // _SAMPLE if len(text) > _SAMPLE else count)
+
+    def english_bias(self, target: Target) -> Mapping[str, float]:
+        """What `logit_bias` the target's steering asks for; none without its tokenizer."""
+        tokenizer = self._tokenizer(target)
+        if not target.steering.bias or tokenizer is None:
+            return {}
+        return logit_bias(tokenizer.english(), target.steering.bias)
 
     def _tokenizer(self, target: Target) -> Tokenizer | None:
         return self.tokenizers.get(target.tokenizer) if target.tokenizer is not None else None

@@ -23,13 +23,16 @@ log = structlog.get_logger()
 class Ask:
     """What to ask next: a target by one of its replicas, plainly or with the firm French instruction.
 
-    `answer_tokens` bounds an answer whose caller sets no bound.
+    `answer_tokens` bounds an answer whose caller sets no bound. `begun` is the part of the answer that the model is to go on
+    from, of which the caller has had `delivered` tokens.
     """
 
     pool: Pool
     firm: bool
     call: Call
     answer_tokens: int | None = None
+    begun: str = ""
+    delivered: int = 0
 
 
 class Ladder:
@@ -84,6 +87,13 @@ class Ladder:
         if self._pools and self._asked is None:
             raise _unavailable(min(pool.wait() for pool in self._pools))
         return None
+
+    def again(self, begun: str, delivered: int) -> Ask:
+        """What was asked last, of the same replica, to go on firmly from what has `begun`."""
+        pool = self._pools[self._position]
+        if self._asked is None:
+            raise RuntimeError("nothing was asked yet")
+        return Ask(pool, True, Call(self._asked), self._bounds.get(pool.name), begun, delivered)
 
     def failed(self) -> None:
         """The replica asked gave no usable answer."""

@@ -10,20 +10,19 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from gateway.bounds import Limits
 from gateway.fail_policy import FailPolicy
+from gateway.guard_settings import Guards
 from gateway.identity import Auth
 from gateway.money import Tariff
 from gateway.target import BadKeyFile, Count, Part, Seconds, Target
 from gateway.tokenizer import BadTokenizer, Tokenizer
 from gateway.webhooks import Alerting
-
-Mode = Literal["enforce", "annotate", "off"]
 
 
 class BadSettings(Exception):
@@ -86,28 +85,6 @@ class Routing(Part):
     affinity: Annotated[int, Field(ge=0)] = 0
 
 
-class LanguageGuard(Part):
-    """French is a contract on what is delivered: `enforce` holds text back until its sentence is checked."""
-
-    mode: Mode = "enforce"
-    hold_characters: Annotated[int, Field(ge=40, le=4000)] = 400
-    margin: Annotated[float, Field(ge=0, le=1)] = 0.05
-
-
-class TermsGuard(Part):
-    """Words that may neither come in nor go out, compared without regard to case, width or invisible characters."""
-
-    mode: Mode = "enforce"
-    terms: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default_factory=list)
-
-
-class Guards(Part):
-    """The guards of every model."""
-
-    language: LanguageGuard = LanguageGuard()
-    terms: TermsGuard = TermsGuard()
-
-
 class Money(Part):
     """`reference` names the target whose price is saved where one of our own answers; `currency` is what reports call it."""
 
@@ -167,6 +144,31 @@ class Settings(BaseSettings):
             if entry.kind != "openai" and entry.api_key_env and entry.key() is None:
                 raise ValueError(
                     f"targets.{name}.api_key_env holds {entry.api_key_env!r}, a variable that is not set in the environment"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _known_guards(self) -> Self:
+        if unpublished := sorted(set(self.guards.models) - set(self.models)):
+            allowed = ", ".join(sorted(self.models)) or "none is published"
+            raise ValueError(
+                f"guards.models holds {unpublished[0]!r}, which is no published model (allowed: {allowed})"
+            )
+        judges = ", ".join(sorted(name for name, target in self.targets.items() if target.kind == "vllm")) or "none"
+        for tables in self.guards.every():
+            moderation = tables.moderation
+            judge = self.targets.get(moderation.judge or "")
+            if moderation.judge is not None and (judge is None or judge.kind != "vllm"):
+                raise ValueError(
+                    f"guards.moderation.judge holds {moderation.judge!r}, which is no target of the kind vllm (allowed: {judges})"
+                )
+            if (
+                moderation.grey is not None
+                and moderation.threshold is not None
+                and moderation.grey > moderation.threshold
+            ):
+                raise ValueError(
+                    f"guards.moderation.grey holds {moderation.grey:g}, which is over its threshold, {moderation.threshold:g}"
                 )
         return self
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from gateway.estimates import Estimates
 from gateway.exchange import Exchange
 from gateway.guardrails.guards import Guards
+from gateway.judge import Judge
 from gateway.ledger import Ledger
 from gateway.limits.quotas import Quotas
 from gateway.reckoning import Reckoner
@@ -25,6 +26,7 @@ class Stages:
     catalogue: Catalogue
     upstream: Upstream
     guards: Guards
+    judge: Judge
     quotas: Quotas
     estimates: Estimates
     reckoner: Reckoner

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway import ask, completions
-from gateway.protocol import Request
+from gateway.ask import Lead, Wanted
 from gateway.routing import Ask
 from gateway.upstream import Chunk
 
@@ -22,8 +22,9 @@ class Surface:
     path: str
     prefix: str
     object: str
-    body: Callable[[Any, Ask], bytes]
-    begun: Callable[[Any, Ask], bool]
+    lead: Callable[[Any, Ask, Wanted], Lead]
+    goes_on: Callable[[Any, Ask], bool]
+    body: Callable[[Any, Ask, Lead], bytes]
     read: Callable[[Chunk], Chunk]
     write: Callable[[Chunk], Chunk]
     whole: Callable[[dict[str, Any]], dict[str, Any]]
@@ -33,16 +34,13 @@ def _unchanged(chunk: Chunk) -> Chunk:
     return chunk
 
 
-def _not_begun(_: Request, __: Ask) -> bool:
-    return False
-
-
 CHAT: Final = Surface(
     path="chat/completions",
     prefix="chatcmpl-",
     object="chat.completion.chunk",
+    lead=ask.lead,
+    goes_on=ask.goes_on,
     body=ask.body,
-    begun=lambda request, to: to.pool.target.trim_start or ask.has_opening(request, to),
     read=_unchanged,
     write=_unchanged,
     whole=_unchanged,
@@ -51,8 +49,9 @@ COMPLETIONS: Final = Surface(
     path="completions",
     prefix="cmpl-",
     object="text_completion",
+    lead=completions.lead,
+    goes_on=completions.goes_on,
     body=completions.body,
-    begun=_not_begun,
     read=completions.read,
     write=completions.write,
     whole=completions.whole,

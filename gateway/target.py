@@ -32,6 +32,18 @@ class Price(Part):
     output: Amount
 
 
+class Steering(Part):
+    """What leads a model to French from the start, where the language guard enforces it (docs/steering.md).
+
+    `instruction`: a French sentence at the end of the system message. `bias` is added to the logits of English function words,
+    which needs the target's `tokenizer`; 0 is none. `opening`: the answer is begun in French for the model; vLLM alone can go on.
+    """
+
+    instruction: bool = True
+    bias: Annotated[float, Field(ge=-100, le=0)] = 0
+    opening: bool = False
+
+
 class Target(Part):
     """One way to get an answer: a pool of replicas of one upstream model.
 
@@ -67,6 +79,7 @@ class Target(Part):
     queue_length: Annotated[int, Field(ge=0)] = 1000
     queue_seconds: Seconds = 30
     trim_start: bool = False
+    steering: Steering = Steering()
     defaults: dict[str, Any] = {}
 
     def does(self, task: Task) -> bool:

@@ -62,7 +62,7 @@ class Trace:
             target=exchange.served_by,
             state=exchange.state.value,
             repairs=exchange.repairs,
-            guards=exchange.guards,
+            guards=exchange.verdicts(),
             replica=last.replica if last else None,
             prompt_tokens=last.prompt_tokens if last else 0,
             completion_tokens=last.completion_tokens if last else 0,

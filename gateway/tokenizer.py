@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.steering import english_tokens
+
+if TYPE_CHECKING:
+    import tokenizers
 
 
 class BadTokenizer(Exception):
@@ -20,26 +26,24 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path) -> None:
-        import tokenizers  # 30 ms that only those pay who have one
-
         self._path = path
         try:
             self._stamp = _stamp(path)
-            data = path.read_bytes()
         except OSError as error:
             raise BadTokenizer(f"cannot be read: {error.strerror}") from None
-        try:
-            self._model = tokenizers.Tokenizer.from_buffer(data)
-        except ValueError:
-            raise BadTokenizer("is not a tokenizer.json that can be used") from None
-        # Some files cut or fill every text to the length of a training batch: that is no count.
-        self._model.no_truncation()
-        self._model.no_padding()
+        self._model = load(path)
+        self._english: list[int] | None = None
 
     def counts(self, texts: Sequence[str]) -> list[int]:
         """The tokens of each text, without those that begin or end a prompt. Other threads run meanwhile."""
         # Not `encode`: it keeps the interpreter's lock to itself and notes where each token lies.
         return [len(found) for found in self._model.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def english(self) -> list[int]:
+        """The tokens that are English function words and no part of French; looked for once."""
+        if self._english is None:
+            self._english = english_tokens(self._model)
+        return self._english
 
     def unchanged(self) -> bool:
         """Whether the file is still the same."""
@@ -47,6 +51,28 @@ class Tokenizer:
             return _stamp(self._path) == self._stamp
         except OSError:
             return False
+
+
+def load(path: Path) -> tokenizers.Tokenizer:
+    """What the file at `path` holds, with no bound to the length of a text.
+
+    Raises:
+        BadTokenizer: the file cannot be read, or holds no tokenizer.
+    """
+    import tokenizers  # 30 ms that only those pay who have one
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadTokenizer(f"cannot be read: {error.strerror}") from None
+    try:
+        model = tokenizers.Tokenizer.from_buffer(data)
+    except ValueError:
+        raise BadTokenizer("is not a tokenizer.json that can be used") from None
+    # Some files cut or fill every text to the length of a training batch: that is no count.
+    model.no_truncation()
+    model.no_padding()
+    return model
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

@@ -2,19 +2,17 @@
 
 Greedy unless the profile says otherwise, one question at a time, then all thirty eight at a time for the throughput.
 The language is judged as the gateway's language guard judges it: `eldc` on the prose, in windows of about eighty characters,
-one foreign window makes an answer foreign, and under twenty letters it abstains. The code is the guard's, written again,
-since this package imports nothing of ours; `tests/serving/test_measure.py` holds the two together.
+one foreign window makes an answer foreign, and under twenty letters it abstains. `serving/language.py` is a copy of
+`gateway/guardrails/language.py`, since this package imports nothing of ours; `tests/serving/test_measure.py` holds them equal.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import sys
 import time
-import unicodedata
 import urllib.request
 from collections import Counter
 from collections.abc import Sequence
@@ -25,22 +23,6 @@ from typing import Any
 
 QUESTIONS = Path(__file__).resolve().parent / "data" / "questions-fr.txt"
 AT_ONCE = 8
-
-# From here to _TAIL: as in gateway/guardrails/language.py, where each is explained.
-LETTERS_NEEDED = 20
-MARGIN = 0.05
-_WINDOW = 80
-_TAIL = 25
-_NOT_PROSE = re.compile(
-    r"`[^`\n]*`"
-    r"|\bhttps?://\S+|\bwww\.\S+|\S+@\S+\.\w+"
-    r"|\$\$.*?\$\$|\$(?=\S)[^$\n]+(?<=\S)\$(?!\d)|\\\(.*?\\\)|\\\[.*?\\\]"
-    r"|«[^»]*»|“[^”]*”|\"[^\"\n]*\""
-    r"|<[^>\n]{1,200}>"
-    r"|\x00"
-    r"|^[ \t]*(?:[-*•–]|\d+[.)])[ \t]+\S+(?:[ \t]+\S+){0,3}[ \t]*$",
-    re.DOTALL | re.MULTILINE,
-)
 
 EXAMPLE = """example:
   python -m serving.measure --base-url http://127.0.0.1:8001/v1 --model gemma-3-270m --profile gemma-3-270m --show
@@ -69,53 +51,13 @@ class Judge:
     """Tells the language of an answer: `fr`, the code of another language (`en`), or `short` for too little prose."""
 
     def __init__(self) -> None:
-        import eldc
+        from serving.language import Detector
 
-        eldc.init()
-        self._eldc = eldc.instance()
-        self._eldc.set_scores(20)
+        self._detector = Detector()
 
     def language_of(self, text: str) -> str:
-        """The first foreign window's language, else French when any window is long enough to tell."""
-        clean = " ".join(_NOT_PROSE.sub(" ", text).split())
-        found = [self._window(window) for window in _windows(clean)] if _enough(clean) else []
-        foreign = [language for language in found if language not in {"fr", "short"}]
-        return next(iter(foreign), "fr" if "fr" in found else "short")
-
-    def _window(self, text: str) -> str:
-        if not _enough(text):
-            return "short"
-        scores = self._eldc.detect_details(text).scores
-        if not scores:  # a script the detector does not know
-            return "short" if _latin(text) else "unknown"
-        best = max(scores, key=scores.__getitem__)
-        return "fr" if scores[best] - scores.get("fr", 0.0) <= MARGIN else str(best)
-
-
-def _letters(text: str) -> int:
-    return sum(map(str.isalpha, text))
-
-
-def _enough(text: str) -> bool:
-    marks = sum("\u0900" <= each <= "\u1aaf" and unicodedata.category(each)[0] == "M" for each in text)
-    return _letters(text) + marks >= LETTERS_NEEDED
-
-
-def _latin(text: str) -> bool:
-    latin = sum(each.isalpha() and (each <= "\u024f" or "\u1e00" <= each <= "\u1eff") for each in text)
-    return latin * 2 > _letters(text)
-
-
-def _windows(text: str) -> list[str]:
-    count = 1 if len(text) <= _WINDOW + _TAIL else -(-len(text) // _WINDOW)
-    windows, start = [], 0
-    for step in range(1, count):
-        stop = step * len(text) // count
-        space = text.rfind(" ", start + 1, stop + 1)
-        stop = space if space > start else stop
-        windows.append(text[start:stop])
-        start = stop
-    return [*windows, text[start:]]
+        """The first foreign window's language (`?` where nobody knows), else French when any window is long enough to tell."""
+        return self._detector.language(text) or "short"
 
 
 def ask(base_url: str, model: str, question: str, defaults: dict[str, Any], judge: Judge) -> Answer:

@@ -7,17 +7,11 @@ has not been given back by then is never delivered.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Protocol
 
-from gateway.guardrails import sentences
-from gateway.guardrails.language import Detector, Verdict
 from gateway.guardrails.terms import Terms, fold, in_word
-
-# A line that begins or ends fenced code (CommonMark 0.31, section 4.5); a list item or a block quotation may begin with it.
-_FENCE = re.compile(r"[ \t>]*((?:[-*+]|\d{1,9}[.)])[ \t]+)?(`{3,}|~{3,})([^\n]*)\n")
 
 
 class Violation(Exception):
@@ -56,74 +50,13 @@ class Stage(Protocol):
         """The rest, now that nothing more comes; raises `Violation`."""
 
 
-class LanguageStage:
-    """Releases sentence by sentence; `annotate` releases at once and only counts."""
+class Judging(Stage, Protocol):
+    """The stage of a guard. `holds`: it may hold text back, and gives back no other text than it got."""
 
-    def __init__(self, detector: Detector, *, hold: int, enforce: bool) -> None:
-        self._detector = detector
-        self._hold = hold
-        self._enforce = enforce
-        self._text = ""
-        self._start = 0  # the sentence under way; what lies before it is judged, but too short to decide
-        self._fence = ""
-        self._line_head = True
-        self.french = 0
-        self.foreign = 0
+    holds: bool
 
-    @property
-    def verdict(self) -> Verdict:
-        """The verdict on all that was judged so far."""
-        if self.foreign:
-            return Verdict.FOREIGN
-        return Verdict.FRENCH if self.french else Verdict.UNDECIDED
-
-    def feed(self, text: str) -> str:
-        """See `Stage`."""
-        self._text += text
-        released = ""
-        while (stop := sentences.end(self._text, self._start, self._hold)) is not None:
-            released += self._judge(stop)
-        return released if self._enforce else text
-
-    def finish(self) -> str:
-        """See `Stage`."""
-        released = self._judge(len(self._text)) if self._text else ""
-        released, self._text = released + self._text, ""
-        return released if self._enforce else ""
-
-    def _judge(self, stop: int) -> str:
-        verdict = self._verdict(self._text[self._start : stop], self._text[:stop])
-        if verdict is Verdict.FOREIGN:
-            self.foreign += 1
-            if self._enforce:
-                self._text = ""
-                raise Drift
-        self.french += verdict is Verdict.FRENCH
-        if verdict is Verdict.UNDECIDED and not self._fence and stop <= self._hold:
-            self._start = stop
-            return ""
-        released, self._text, self._start = self._text[:stop], self._text[stop:], 0
-        return released
-
-    def _verdict(self, sentence: str, held: str) -> Verdict:
-        # The state of a code fence spans sentences: a line break ends one, so a line that is a fence is one of its own.
-        line = _FENCE.fullmatch(sentence) if self._line_head else None
-        self._line_head = sentence.endswith("\n")
-        if line and self._fenced(*line.groups()):
-            return Verdict.UNDECIDED
-        if self._fence:
-            return Verdict.UNDECIDED
-        verdict = self._detector.judge(sentence)
-        return self._detector.judge(held) if verdict is Verdict.UNDECIDED and held != sentence else verdict
-
-    def _fenced(self, item: str | None, mark: str, rest: str) -> bool:
-        """Whether the line begins or ends code; an opening line with a second back-tick is code within a sentence."""
-        if self._fence and (item or not mark.startswith(self._fence) or rest.strip()):
-            return False
-        if not self._fence and mark[0] == "`" and "`" in rest:
-            return False
-        self._fence = "" if self._fence else mark
-        return True
+    def finding(self) -> str:
+        """What it makes of the text so far: `passed`, `flagged`, `modified` or `not_evaluated`."""
 
 
 # Stands for "a word is under way" before or after text: counts as part of a word, and no term contains it alone.
@@ -137,12 +70,18 @@ def _edge(neighbour: str) -> str:
 class TermsStage:
     """Releases all but the possible beginning of a forbidden term; `annotate` releases at once and only counts."""
 
+    holds = True
+
     def __init__(self, terms: Terms, *, enforce: bool) -> None:
         self._terms = terms
         self._enforce = enforce
         self._text = ""
         self._context = ""
         self.found = 0
+
+    def finding(self) -> str:
+        """See `Judging`."""
+        return "flagged" if self.found else "passed"
 
     def feed(self, text: str) -> str:
         """See `Stage`."""
@@ -170,15 +109,17 @@ class TermsStage:
 class Failsafe:
     """A stage that may fail: then it lets nothing through any more, or, `open`, everything.
 
-    `told` hears why. A stage cannot be interrupted: one that took over `seconds` for a text has failed after the fact.
+    `told` hears why. A stage cannot be interrupted: one that took over `seconds` for a text has failed after the fact. `spent`
+    is how many seconds it took for all its texts.
     """
 
     def __init__(
-        self, guard: str, stage: Stage, *, open_: bool, seconds: float, told: Callable[[str, str], None]
+        self, guard: str, stage: Judging, *, open_: bool, seconds: float, told: Callable[[str, str], None]
     ) -> None:
-        self._guard, self._stage, self._open, self._seconds, self._told = guard, stage, open_, seconds, told
+        self.guard, self._stage, self._open, self._seconds, self._told = guard, stage, open_, seconds, told
         self._held = ""  # what has come and not left; kept only where it may have to leave
         self.failed = False
+        self.spent = 0.0
 
     def feed(self, text: str) -> str:
         """See `Stage`."""
@@ -187,6 +128,10 @@ class Failsafe:
     def finish(self) -> str:
         """See `Stage`."""
         return self._passed("", lambda _: self._stage.finish())
+
+    def finding(self) -> str:
+        """See `Judging`."""
+        return "not_evaluated" if self.failed else self._stage.finding()
 
     def _passed(self, text: str, step: Callable[[str], str]) -> str:
         if self._open:
@@ -197,51 +142,39 @@ class Failsafe:
         try:
             released = step(text)
         except Violation:
+            self.spent += perf_counter() - began
             raise
         except Exception as error:  # noqa: BLE001  # whatever goes wrong in a guard, it has not checked the text
             return self._fail(type(error).__name__)
-        if perf_counter() - began > self._seconds:
+        took = perf_counter() - began
+        self.spent += took
+        if took > self._seconds:
             return self._fail("timeout")
         if self._open:
-            self._held = self._held[len(released) :]
+            self._held = self._held[len(released) :] if self._stage.holds else ""
         return released
 
     def _fail(self, reason: str) -> str:
         self.failed = True
-        self._told(self._guard, reason)
+        self._told(self.guard, reason)
         return self._without()
 
     def _without(self) -> str:
         if not self._open:
-            raise GuardFailed(self._guard)
+            raise GuardFailed(self.guard)
         released, self._held = self._held, ""
         return released
 
 
 class Gate:
-    """The stages of one text of one answer, in order."""
+    """The way of one text of one answer: `guards` by their names, and the `chain` of stages they are in."""
 
-    def __init__(
-        self,
-        language: LanguageStage | None,
-        terms: TermsStage | None,
-        safe: Callable[[str, Stage], Failsafe] | None = None,
-    ) -> None:
-        """`safe` puts a failsafe around the stage of a guard."""
-        self.language = language
-        self.terms = terms
-        given: dict[str, Stage | None] = {"language": language, "terms": terms}
-        stages = {name: stage for name, stage in given.items() if stage is not None}
-        self.safes = {name: safe(name, stage) for name, stage in stages.items()} if safe else {}
-        self._stages: list[Stage] = list(self.safes.values() if safe else stages.values())
-
-    def failed(self, guard: str) -> bool:
-        """Whether a guard has failed here."""
-        return guard in self.safes and self.safes[guard].failed
+    def __init__(self, guards: Mapping[str, Failsafe], chain: Sequence[Stage]) -> None:
+        self.guards, self._chain = guards, chain
 
     def feed(self, text: str) -> str:
         """What may be delivered now; raises `Violation`."""
-        for stage in self._stages:
+        for stage in self._chain:
             if not text:
                 return ""
             text = stage.feed(text)
@@ -250,6 +183,6 @@ class Gate:
     def finish(self) -> str:
         """The rest of the text, checked; raises `Violation`."""
         text = ""
-        for stage in self._stages:
+        for stage in self._chain:
             text = (stage.feed(text) if text else "") + stage.finish()
         return text

@@ -1,24 +1,139 @@
-"""The guards of one gateway, built once from the settings: what may come in, and a gate for each text that goes out."""
+"""The guards of one gateway: what is costly to build is built once, and put together for each tenant and model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from time import perf_counter
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Final, NamedTuple
 
 import structlog
 
-from gateway.errors import ContentPolicy, GuardUnavailable
 from gateway.fail_policy import FailPolicy
-from gateway.guardrails.gate import Failsafe, Gate, LanguageStage, Stage, TermsStage
-from gateway.guardrails.language import Detector, Verdict
+from gateway.guard_settings import Guards as GuardSettings
+from gateway.guard_settings import GuardTables, Mode
+from gateway.guardrails.abuse import AbuseStage
+from gateway.guardrails.classifier import Classifier
+from gateway.guardrails.cutting import Aside, Cutter
+from gateway.guardrails.drift import LanguageStage
+from gateway.guardrails.gate import Failsafe, Gate, Judging, Stage, TermsStage
+from gateway.guardrails.kinds import Kinds
+from gateway.guardrails.language import Detector
+from gateway.guardrails.leaks import Instructions, LeakStage
+from gateway.guardrails.loops import LoopStage
+from gateway.guardrails.masking import MaskingStage
 from gateway.guardrails.terms import Terms
-from gateway.settings import Guards as GuardSettings
 
 log = structlog.get_logger()
 
+MODELS: Final = Path(__file__).parent / "models"
+# In this order everywhere: what is said of the answer first.
+NAMES: Final = ("language", "terms", "personal_data", "injection", "moderation", "distress", "leaks", "loops")
+
+
+@cache
+def classifier(name: str) -> Classifier:
+    """The trained model `name`, read once."""
+    return Classifier.load(MODELS / f"{name}.json")
+
+
+@cache
+def kinds() -> Kinds:
+    """The table of kinds of abuse, read once."""
+    return Kinds.load(MODELS / "kinds.json")
+
+
+class Texts(NamedTuple):
+    """What an answer is compared with: the instructions given to the model, what its caller said, and all of the request."""
+
+    instructions: Instructions = Instructions(())
+    said: tuple[str, ...] = ()
+    every: tuple[str, ...] = ()
+
+
+NONE: Final = Texts()
+
+
+class Rules:
+    """The guards as they are for one tenant and one model, compiled from their tables."""
+
+    def __init__(self, tables: GuardTables, policy: FailPolicy, failed: Callable[[str, str], None]) -> None:
+        """`policy` says what becomes of a text that a guard fails on; `failed` hears of the guard and why."""
+        self.tables, self.policy, self.failed = tables, policy, failed
+        self.detector = Detector(tables.language.margin)
+        self.terms = Terms(tables.terms.terms)
+        self.canaries = Terms(tables.leaks.canaries)
+
+    def mode(self, guard: str) -> Mode:
+        """What the guard does."""
+        if guard == "terms" and not self.terms:
+            return "off"
+        if guard == "personal_data":
+            own = self.tables.personal_data
+            return "annotate" if {own.own, own.outside, own.answers} == {"allow"} else "enforce"
+        mode: Mode = getattr(self.tables, guard).mode
+        return mode
+
+    def is_open(self, *, enforce: bool) -> bool:
+        """Whether a text that a guard fails on goes on unchecked."""
+        return (self.policy.enforcing_guards if enforce else self.policy.annotating_guards) == "open"
+
+    def threshold(self, guard: str, name: str = "threshold") -> float:
+        """The configured score, else the trained model's own."""
+        given: float | None = getattr(getattr(self.tables, guard), name)
+        model = classifier(guard).model
+        return (model.low if name == "grey" else model.high) if given is None else given
+
+    def gate(self, texts: Texts = NONE, allowed: frozenset[str] = frozenset(), last: Stage | None = None) -> Gate:
+        """A fresh gate for one text of one answer; `allowed` languages are asked for, `last` is passed after all guards."""
+        tables, hold = self.tables, self.tables.language.hold_characters
+        language = []
+        if tables.language.mode != "off":
+            language.append(self._safe("language", self.language(allowed, enforce=self._enforces("language"))))
+        checks = self._checks(texts)
+        terms = []
+        if self.mode("terms") != "off":
+            terms.append(self._safe("terms", TermsStage(self.terms, enforce=self._enforces("terms"))))
+        chain: list[Stage] = [*language, *checks]
+        if not self._enforces("language") and any(self._enforces(safe.guard) for safe in checks):
+            chain = [Cutter(chain, hold=hold)]
+        elif not self._enforces("language") and checks:
+            chain = [*language, Aside(Cutter([*checks], hold=hold))]
+        guards = {safe.guard: safe for safe in (*language, *checks, *terms)}
+        return Gate(guards, [*chain, *terms, *([last] if last else [])])
+
+    def language(self, allowed: frozenset[str] = frozenset(), *, enforce: bool = True) -> LanguageStage:
+        """A stage that judges whether a text is French, or in an `allowed` language."""
+        return LanguageStage(self.detector, hold=self.tables.language.hold_characters, enforce=enforce, allowed=allowed)
+
+    def _checks(self, texts: Texts) -> list[Failsafe]:
+        """The stages that judge sentences."""
+        stages: list[Failsafe] = []
+        if self.mode("moderation") != "off":
+            limit = self.threshold("moderation", "answers_threshold")
+            abuse = AbuseStage(classifier("moderation"), limit, enforce=self._enforces("moderation"))
+            stages.append(self._safe("moderation", abuse))
+        if self.mode("leaks") != "off" and (self.canaries or texts.instructions):
+            leaks = LeakStage(texts.instructions, self.canaries, texts.said, enforce=self._enforces("leaks"))
+            stages.append(self._safe("leaks", leaks))
+        if self.mode("loops") != "off":
+            stages.append(self._safe("loops", LoopStage(enforce=self._enforces("loops"))))
+        masking = MaskingStage(texts.every, mask=self._enforces("personal_data"))
+        return [*stages, self._safe("personal_data", masking)]
+
+    def _enforces(self, guard: str) -> bool:
+        """Whether the guard stops or changes answers."""
+        if guard == "personal_data":
+            return self.tables.personal_data.answers == "mask"
+        return self.mode(guard) == "enforce"
+
+    def _safe(self, guard: str, stage: Judging) -> Failsafe:
+        open_, seconds = self.is_open(enforce=self._enforces(guard)), self.policy.guard_seconds
+        return Failsafe(guard, stage, open_=open_, seconds=seconds, told=self.failed)
+
 
 class Guards:
-    """Holds what is costly to build: the detector and the compiled list of terms."""
+    """Gives the rules of a tenant and a model."""
 
     def __init__(
         self,
@@ -28,88 +143,24 @@ class Guards:
     ) -> None:
         """`policy` says what becomes of a text that a guard fails on; `failed` hears of the guard."""
         self._settings, self._policy, self._heard = settings, policy or FailPolicy(), failed
-        self._detector = Detector(settings.language.margin)
-        self._terms = Terms(settings.terms.terms)
+        self._rules: dict[tuple[str | None, str | None], Rules] = {}  # bounded: names that the configuration knows
 
-    def admit(self, texts: Iterable[str], *, param: str) -> None:
-        """Lets a request in; `param` is the field that holds its texts.
-
-        Raises:
-            ContentPolicy: a message holds a forbidden term. The term is not echoed.
-            GuardUnavailable: nobody can tell, and the policy is to refuse then.
-        """
-        if self._settings.terms.mode != "enforce" or not self._terms:
-            return
-        began = perf_counter()
-        try:
-            found = any(map(self._terms.found, texts))
-        except Exception as error:  # noqa: BLE001  # whatever goes wrong in a guard, it has not checked the text
-            self._unchecked("terms", type(error).__name__)
-            return
-        if found:
-            raise ContentPolicy("Votre demande contient un terme que ce service n'accepte pas.", param=param)
-        if perf_counter() - began > self._policy.guard_seconds:
-            self._unchecked("terms", "timeout")
-
-    def gate(self) -> Gate:
-        """A fresh gate for one text of one answer."""
-        language, terms = self._settings.language, self._settings.terms
-        return Gate(
-            LanguageStage(self._detector, hold=language.hold_characters, enforce=language.mode == "enforce")
-            if language.mode != "off"
-            else None,
-            TermsStage(self._terms, enforce=terms.mode == "enforce") if terms.mode != "off" and self._terms else None,
-            self._failsafe,
+    def of(self, tenant: str = "", model: str = "") -> Rules:
+        """The rules that hold there: everybody's, then the model's own, then the tenant's own."""
+        known = (
+            tenant if tenant in self._settings.tenants else None,
+            model if model in self._settings.models else None,
         )
-
-    def audit(self, gates: Iterable[Gate], *, blocked_by: str | None = None, repairs: int = 0) -> dict[str, str]:
-        """What each guard decided on an answer: `passed`, `blocked`, `modified`, `flagged` or `off`.
-
-        `flagged` is what `annotate` says where `enforce` would have acted; `not_evaluated` means too little prose, no answer at
-        all, or that the guard has failed.
-        """
-        gates = list(gates)
-        language = [gate.language for gate in gates if gate.language is not None]
-        terms = [gate.terms for gate in gates if gate.terms is not None]
-        verdicts = {
-            "language": "off" if self._settings.language.mode == "off" else _language(language, repairs),
-            "terms": "off" if self._settings.terms.mode == "off" or not self._terms else _terms(terms),
-        }
-        for guard in verdicts:
-            if any(gate.failed(guard) for gate in gates):
-                verdicts[guard] = "not_evaluated"
-        if blocked_by:
-            verdicts[blocked_by] = "blocked"
-        return verdicts
-
-    def _failsafe(self, guard: str, stage: Stage) -> Failsafe:
-        mode = self._settings.language.mode if guard == "language" else self._settings.terms.mode
-        policy = self._policy.enforcing_guards if mode == "enforce" else self._policy.annotating_guards
-        return Failsafe(guard, stage, open_=policy == "open", seconds=self._policy.guard_seconds, told=self._failed)
+        if known not in self._rules:
+            tables: GuardTables = self._settings
+            if known[1] is not None:
+                tables = tables.but_for(self._settings.models[known[1]])
+            if known[0] is not None:
+                tables = tables.but_for(self._settings.tenants[known[0]])
+            self._rules[known] = Rules(tables, self._policy, self._failed)
+        return self._rules[known]
 
     def _failed(self, guard: str, reason: str) -> None:
         log.error("guard_failed", guard=guard, reason=reason)
         if self._heard is not None:
             self._heard(guard)
-
-    def _unchecked(self, guard: str, reason: str) -> None:
-        self._failed(guard, reason)
-        if self._policy.enforcing_guards == "closed":
-            raise GuardUnavailable(
-                "Votre demande ne peut pas être vérifiée pour le moment : réessayez dans un instant.",
-                headers={"retry-after": "5"},
-            )
-
-
-def _terms(stages: list[TermsStage]) -> str:
-    if not stages:
-        return "not_evaluated"
-    return "flagged" if any(stage.found for stage in stages) else "passed"
-
-
-def _language(stages: list[LanguageStage], repairs: int) -> str:
-    if any(stage.verdict is Verdict.FOREIGN for stage in stages):
-        return "flagged"
-    if repairs:
-        return "modified"
-    return "passed" if any(stage.verdict is Verdict.FRENCH for stage in stages) else "not_evaluated"

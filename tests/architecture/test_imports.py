@@ -6,8 +6,8 @@ from tests.architecture.sources import Module, modules, top
 
 # The gateway's layers, lowest first: a module imports only from layers below its own.
 LAYERS = (
-    {"errors", "target", "documented", "browsers", "migrations", "upkeep", "degraded"},
-    {"identity", "money", "busy", "bounds", "fail_policy", "webhooks", "tokenizer"},
+    {"errors", "target", "documented", "browsers", "migrations", "upkeep", "degraded", "strings", "steering"},
+    {"identity", "money", "busy", "bounds", "fail_policy", "guard_settings", "webhooks", "tokenizer"},
     {"parameters", "settings", "exchange", "sse", "journal", "outbox"},
     {"protocol", "failure"},
     {"guardrails", "upstream", "limits", "ledger", "alerts", "disconnect", "access", "telemetry", "payload"},
@@ -15,6 +15,7 @@ LAYERS = (
     {"pool"},
     {"reckoning"},
     {"routing", "fit", "probe"},
+    {"judge"},
     {"estimates", "limiting"},
     {"ask", "answer", "collect", "health", "usage", "erasure", "stages", "reload", "watching"},
     {"investment"},
@@ -23,7 +24,7 @@ LAYERS = (
     {"surface"},
     {"tries"},
     {"delivery"},
-    {"embeddings"},
+    {"embeddings", "moderations"},
     {"chat"},
     {"administration"},
     {"routes", "identities"},
@@ -39,7 +40,9 @@ MAY_IMPORT = {
     "serving": frozenset[str](),
     "gateway": frozenset({"auth"}),
     "loadtests": frozenset[str](),
+    "evaluation": frozenset({"gateway"}),
 }
+MEASURED_AS_LIBRARY = {"gateway.guardrails", "gateway.steering", "gateway.tokenizer"}  # the evaluation's whole gateway
 MEASURES_PARTS = "loadtests.bench"  # benchmarks run the gateway's parts in their own process
 STARTS_SERVING = {"gateway.cli", "gateway.commands.up"}
 
@@ -57,6 +60,7 @@ WEB = {
             "payload",
             "browsers",
             "identities",
+            "moderations",
         ),
         *(
             f"administration{part}"
@@ -86,8 +90,16 @@ def wrong_package(module: Module) -> list[str]:
     allowed = MAY_IMPORT[module.package] | {module.package}
     allowed |= {"serving"} if module.name in STARTS_SERVING else set()
     allowed |= {"auth", "gateway"} if module.name.startswith(MEASURES_PARTS) else set()
-    ours = {*MAY_IMPORT, "evaluation", "tests"}
+    ours = {*MAY_IMPORT, "tests"}
     return [f"{module.name} imports {name}" for name in module.imports() if top(name) in ours - allowed]
+
+
+def more_than_a_library(module: Module) -> list[str]:
+    """The evaluation measures parts of the gateway; the service it asks over HTTP."""
+    inside = [name for name in module.imports() if top(name) == "gateway"]
+    return [
+        f"{module.name} imports {name}" for name in inside if ".".join(name.split(".")[:2]) not in MEASURED_AS_LIBRARY
+    ]
 
 
 def web_outside_its_place(module: Module) -> list[str]:
@@ -112,10 +124,11 @@ def load_tests_imported(module: Module) -> list[str]:
 Rule = Callable[[Module], list[str]]
 RULES: dict[Rule, tuple[str, ...]] = {
     wrong_direction: ("gateway",),
-    wrong_package: ("auth", "gateway", "serving", "loadtests"),
-    web_outside_its_place: ("auth", "gateway", "serving", "loadtests"),
-    model_server_imported: ("auth", "gateway", "serving", "loadtests"),
-    load_tests_imported: ("auth", "gateway", "serving", "tests"),
+    wrong_package: ("auth", "gateway", "serving", "loadtests", "evaluation"),
+    more_than_a_library: ("evaluation",),
+    web_outside_its_place: ("auth", "gateway", "serving", "loadtests", "evaluation"),
+    model_server_imported: ("auth", "gateway", "serving", "loadtests", "evaluation"),
+    load_tests_imported: ("auth", "gateway", "serving", "evaluation", "tests"),
 }
 
 
@@ -149,6 +162,10 @@ def test_every_layer_names_modules_that_exist() -> None:
         (wrong_package, "gateway.chat", "import loadtests"),
         (wrong_package, "gateway.chat", "from tests.upstream import says"),
         (wrong_package, "loadtests.user", "import gateway.sse"),
+        (wrong_package, "gateway.chat", "from evaluation.french import judge"),
+        (wrong_package, "evaluation.steering", "from serving.profiles import find_profile"),
+        (more_than_a_library, "evaluation.steering", "from gateway.ask import body"),
+        (more_than_a_library, "evaluation.guards.run", "def f():\n    import gateway.app"),
         (web_outside_its_place, "gateway.limits", "from fastapi import Request"),
         (web_outside_its_place, "auth.tokens", "import starlette.requests"),
         (model_server_imported, "serving.plan", "def f():\n    import vllm"),
@@ -172,6 +189,7 @@ def test_a_broken_rule_is_noticed(rule: Rule, name: str, source: str) -> None:
         (wrong_package, "gateway.commands.up", "from serving.plan import Plan"),
         (wrong_package, "gateway.access", "from auth import Principal"),
         (wrong_package, "loadtests.bench.balancing", "from gateway.pool import Pool"),
+        (more_than_a_library, "evaluation.french", "from gateway.guardrails.language import Detector"),
         (web_outside_its_place, "gateway.routes", "from fastapi import APIRouter"),
         (load_tests_imported, "tests.loadtests.test_parts", "from loadtests.ramp import users_at"),
     ],

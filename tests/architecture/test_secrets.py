@@ -7,7 +7,7 @@ import pytest
 
 from tests.architecture.sources import ROOT
 
-FOLDERS = ("auth", "gateway", "serving", "loadtests", "deploy")
+FOLDERS = ("auth", "gateway", "serving", "loadtests", "evaluation", "deploy")
 SECRETS = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----"
     r"|\bsk-[A-Za-z0-9_-]{20,}|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36}\b|\bhf_[A-Za-z0-9]{30,}\b"

@@ -35,6 +35,7 @@ NEEDED: Final = {
     ("POST", "/v1/chat/completions"): "chat",
     ("POST", "/v1/completions"): "chat",
     ("POST", "/v1/embeddings"): "chat",
+    ("POST", "/v1/moderations"): "chat",
     ("GET", "/v1/models"): "models",
     ("GET", "/v1/models/{name:path}"): "models",
     ("GET", "/auth/keys"): "keys",

@@ -7,21 +7,22 @@ from hypothesis import strategies as st
 from gateway import collect
 from gateway.answer import Answer
 from gateway.failure import Failure
+from gateway.guard_settings import Guards as GuardSettings
 from gateway.guardrails.gate import Drift
 from gateway.guardrails.guards import Guards
-from gateway.settings import Guards as GuardSettings
 from gateway.upstream import Chunk
 from tests.gateway.cutting import cut
 
 ENVELOPE = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 7, "model": "m"}
-OPEN = Guards(GuardSettings.model_validate({"language": {"mode": "off"}}))
+OFF = {guard: {"mode": "off"} for guard in ("language", "moderation", "leaks", "loops")}
+OPEN = Guards(GuardSettings.model_validate(OFF))
 GUARDED = Guards(GuardSettings())
 FR = "Votre demande a bien été enregistrée par notre équipe. "
 EN = "Your request has been recorded by the members of our team. "
 
 
 def answer(guards: Guards = OPEN, *, strip: bool = False) -> Answer:
-    return Answer(dict(ENVELOPE), guards.gate, strip=strip)
+    return Answer(dict(ENVELOPE), guards.of().gate, strip=strip)
 
 
 def part(delta: dict[str, Any] | None, *, index: int = 0, finish: str | None = None, **more: Any) -> Chunk:
@@ -77,7 +78,7 @@ def test_a_drift_stops_the_answer_and_what_was_held_is_not_delivered() -> None:
     made = answer(GUARDED)
     assert took(made, text(FR + FR))
     with pytest.raises(Drift):
-        made.take(text(EN))
+        took(made, text(EN))
     last = made.block("Fin.")
     assert [chunk["choices"][0]["delta"] for chunk in last] == [{"content": "Fin."}, {}]
     assert last[-1]["choices"][0]["finish_reason"] == "content_filter"
@@ -89,7 +90,7 @@ def test_choices_are_guarded_and_ended_each_on_its_own() -> None:
     took(made, text(FR, index=0), text(FR, index=1), part({}, index=0, finish="stop"))
     assert not made.complete()
     with pytest.raises(Drift):
-        made.take(text(EN + EN, index=1))
+        took(made, text(EN + EN, index=1))
     assert {chunk["choices"][0]["index"] for chunk in made.block("")} == {1}
     assert took(made, text(EN, index=0)) == []
 
@@ -145,7 +146,7 @@ def test_a_refusal_of_the_model_passes_its_own_gate() -> None:
     message = whole["choices"][0]["message"]
     assert (message["content"], message["refusal"]) == (None, "Je ne peux pas.")
     with pytest.raises(Drift):
-        answer(GUARDED).take(part({"refusal": EN + EN}))
+        took(answer(GUARDED), part({"refusal": EN + EN}))
 
 
 def test_the_model_s_reasoning_is_not_delivered() -> None:
@@ -223,12 +224,12 @@ def test_our_refusal_takes_the_place_of_every_choice() -> None:
 )
 def test_a_chunk_that_is_none_is_a_failure_of_the_model_server(chunk: Chunk) -> None:
     with pytest.raises(Failure):
-        answer().take(chunk)
+        took(answer(), chunk)
 
 
 @pytest.mark.parametrize("chunk", [{}, {"choices": None}, {"choices": []}, {"usage": None}, part(None), part({})])
 def test_a_chunk_without_content_releases_nothing(chunk: Chunk) -> None:
-    assert answer().take(chunk) == []
+    assert took(answer(), chunk) == []
 
 
 def test_a_choice_whose_last_words_are_stopped_by_a_guard_still_ends_by_the_block() -> None:

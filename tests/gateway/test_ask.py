@@ -3,9 +3,10 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.ask import FIRM_INSTRUCTION, OPENING, body, has_opening
+from gateway.ask import body, lead
 from gateway.protocol import ChatRequest
 from gateway.routing import Ask
+from gateway.steering import FIRM_INSTRUCTION, OPENING
 from tests.gateway.requests import USER, ask, request
 
 OPENED = {"role": "assistant", "content": OPENING}
@@ -13,7 +14,7 @@ SYSTEM = {"role": "system", "content": "Sois bref."}
 
 
 def sent(asked: ChatRequest, to: Ask) -> dict[str, Any]:
-    made: dict[str, Any] = orjson.loads(body(asked, to))
+    made: dict[str, Any] = orjson.loads(body(asked, to, lead(asked, to)))
     return made
 
 
@@ -108,7 +109,7 @@ def test_a_firm_ask_of_vllm_has_the_instruction_and_a_french_opening(
 )
 def test_a_firm_ask_has_no_opening_where_it_would_do_harm(target: dict[str, Any], fields: dict[str, Any]) -> None:
     asked, to = request(**fields), ask(firm=True, **target)
-    assert not has_opening(asked, to)
+    assert not lead(asked, to).begun
     made = sent(asked, to)
     assert made["messages"][0]["content"] == FIRM_INSTRUCTION
     assert OPENED not in made["messages"]
@@ -126,5 +127,6 @@ def test_making_a_body_leaves_the_request_as_it_was() -> None:
     asked = request(messages=[{"role": "developer", "content": "x"}, USER], stop="a")
     before = orjson.dumps(asked.raw)
     for firm in (True, False):
-        body(asked, ask(firm=firm, defaults={"stop": ["b"]}))
+        to = ask(firm=firm, defaults={"stop": ["b"]})
+        body(asked, to, lead(asked, to))
     assert orjson.dumps(asked.raw) == before

@@ -6,7 +6,7 @@ from typing import Any
 import openai
 import pytest
 
-from gateway.ask import FIRM_INSTRUCTION
+from gateway.steering import FIRM_INSTRUCTION
 from gateway.tries import REFUSAL
 from tests.house import MODEL, House, house
 from tests.upstream import Exchange, Script, refuses

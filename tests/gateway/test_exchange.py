@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from gateway.exchange import Attempt, Exchange, IllegalTransition, Outcome, State
+from gateway.exchange import Attempt, Exchange, Finding, IllegalTransition, Outcome, State
 
 NEXT = {
     State.QUEUED: {State.COMMITTED, State.BLOCKED, State.CLIENT_CLOSED, State.REFUSED, State.FAILED},
@@ -50,7 +50,7 @@ SERVED = Attempt("gpt", firm=False, outcome=Outcome.SERVED)
     ],
 )
 def test_the_headers_tell_what_was_tried(attempts: tuple[Attempt, ...], headers: dict[str, str]) -> None:
-    told = exchange(*attempts, guards={"language": "passed", "terms": "off"}).headers()
+    told = exchange(*attempts, guards={"language": Finding("passed"), "terms": Finding("off")}).headers()
     assert told.pop("x-passerelle-guards") == "language=passed; terms=off"
     assert told == {f"x-passerelle-{name}": value for name, value in headers.items()}
 

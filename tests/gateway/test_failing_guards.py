@@ -1,5 +1,6 @@
 """A guard that raises or takes too long: what it should have checked is refused, or let through, as the policy says."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ from hypothesis import strategies as st
 
 from gateway.errors import GuardUnavailable
 from gateway.fail_policy import FailPolicy
+from gateway.guard_settings import Guards as GuardSettings
 from gateway.guardrails import guards as guards_module
-from gateway.guardrails.gate import Failsafe, GuardFailed, LanguageStage
+from gateway.guardrails.drift import LanguageStage
+from gateway.guardrails.gate import Failsafe, GuardFailed
 from gateway.guardrails.guards import Guards
+from gateway.guardrails.inspection import Inspection
 from gateway.guardrails.language import Detector, Verdict
 from gateway.guardrails.terms import Terms
-from gateway.settings import Guards as GuardSettings
+from tests.gateway.requests import request
 from tests.house import MODEL, House, house
 from tests.upstream import says
 
@@ -28,10 +32,10 @@ QUESTION: list[Any] = [{"role": "user", "content": "Comment suivre mon avis ?"}]
 class Faulty(Detector):
     """Fails on one sentence."""
 
-    def judge(self, text: str) -> Verdict:
+    def judge(self, text: str, allowed: frozenset[str] = frozenset()) -> Verdict:
         if "panne" in text:
             raise ZeroDivisionError
-        return super().judge(text)
+        return super().judge(text, allowed)
 
 
 @pytest.fixture(autouse=True)
@@ -134,24 +138,28 @@ async def test_a_request_that_nobody_can_check_is_not_let_in(tmp_path: Path, mon
         assert home.local.asked == []
 
 
+def inspected(policy: FailPolicy | None = None, failed: Callable[[str], None] | None = None) -> Inspection:
+    return Inspection(Guards(settings("enforce"), policy, failed).of(), request())
+
+
 def test_or_it_is_if_that_is_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[str] = []
     monkeypatch.setattr(Terms, "found", broken)
-    Guards(settings("enforce"), FailPolicy(enforcing_guards="open"), heard.append).admit(["texte"], param="messages")
+    inspected(FailPolicy(enforcing_guards="open"), heard.append).admit()
     assert heard == ["terms"]
     with pytest.raises(GuardUnavailable):
-        Guards(settings("enforce")).admit(["texte"], param="messages")
+        inspected().admit()
 
 
 def test_a_guard_that_takes_too_long_has_failed() -> None:
     instant = FailPolicy(guard_seconds=1e-9)
     with pytest.raises(GuardUnavailable):
-        Guards(settings("enforce"), instant).admit(["texte"], param="messages")
-    gate = Guards(settings("enforce"), instant).gate()
+        inspected(instant).admit()
+    gate = Guards(settings("enforce"), instant).of().gate()
     with pytest.raises(GuardFailed) as caught:
         gate.feed(FR)
     assert caught.value.guard == "language"
-    assert gate.failed("language")
+    assert gate.guards["language"].failed
 
 
 PIECES = st.lists(st.sampled_from([FR, FAULT, "Merci ", "bien. ", "Une fin sans point"]), max_size=12)

@@ -2,13 +2,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.guardrails.gate import Drift, ForbiddenTerm, Gate, LanguageStage, TermsStage, Violation
+from gateway.exchange import Finding
+from gateway.guard_settings import Guards as GuardSettings
+from gateway.guard_settings import LanguageGuard, TermsGuard
+from gateway.guardrails.drift import LanguageStage
+from gateway.guardrails.gate import Drift, ForbiddenTerm, Gate, Stage, TermsStage, Violation
 from gateway.guardrails.guards import Guards
+from gateway.guardrails.inspection import Inspection
 from gateway.guardrails.language import Detector, Verdict
 from gateway.guardrails.terms import Terms
-from gateway.settings import Guards as GuardSettings
-from gateway.settings import LanguageGuard, TermsGuard
 from tests.gateway.cutting import cut
+from tests.gateway.requests import request
 
 DETECTOR = Detector()
 HOLD = 400
@@ -17,10 +21,25 @@ FR_2 = "Vous recevrez une réponse détaillée d'ici deux jours ouvrés."
 EN = "Your request has been recorded by the members of our team."
 CODE = "```python\nprint('the answer to your question is recorded')\n```\n"
 
+PROGRAM = '''```python
+# This function computes the mean of the values in the list
+def mean(values):
+    """Return the arithmetic mean of a list of numbers.
 
-def gate(*, enforce: bool = True, terms: tuple[str, ...] = ()) -> Gate:
-    language = LanguageStage(DETECTOR, hold=HOLD, enforce=enforce)
-    return Gate(language, TermsStage(Terms(terms), enforce=enforce) if terms else None)
+    The list must not be empty, otherwise an error will be raised by the interpreter.
+    """
+    if not values:
+        raise ValueError("The list of values must not be empty")
+    return sum(values) / len(values)
+```
+'''
+
+
+def gate(*, enforce: bool = True, terms: tuple[str, ...] = (), hold: int = HOLD) -> Gate:
+    stages: list[Stage] = [LanguageStage(DETECTOR, hold=hold, enforce=enforce)]
+    if terms:
+        stages.append(TermsStage(Terms(terms), enforce=enforce))
+    return Gate({}, stages)
 
 
 def outcome(guarded: Gate, pieces: list[str]) -> tuple[str, str]:
@@ -34,36 +53,34 @@ def outcome(guarded: Gate, pieces: list[str]) -> tuple[str, str]:
         return released, violation.guard
 
 
-TEXT = st.lists(
-    st.sampled_from(
-        [
-            FR,
-            FR_2,
-            EN,
-            CODE,
-            "Oui.",
-            "Yes.",
-            " ",
-            "\n",
-            "\n\n",
-            "1. ",
-            "- Menu\n",
-            "M. ",
-            "« ",
-            "\u00a0»",
-            "Il coûte 3.50 €.",
-        ]
-    ),
-    max_size=8,
-).map(" ".join)
+PIECES = [
+    FR,
+    FR_2,
+    EN,
+    CODE,
+    "Oui.",
+    "Yes.",
+    " ",
+    "\n",
+    "\n\n",
+    "1. ",
+    "- Menu\n",
+    "M. ",
+    "« ",
+    "\u00a0»",
+    "Il coûte 3.50 €.",
+]
+OPEN = [FR[:-1], EN[:-1], '"', "$$", "```\n", "> "]
+PLAIN = st.lists(st.sampled_from(PIECES), max_size=8).map(" ".join)
+TEXT = st.lists(st.sampled_from([*PIECES, *OPEN]), max_size=8).map(" ".join)
 
 
-@given(TEXT.flatmap(cut))
-@example(["Il a dit : «\u00a0" + EN, "\u00a0", "» à tous."])
-@example(["\n", "\n", FR, "\n", "\n", "\n", "1", ". ", EN])
-def test_the_verdict_does_not_depend_on_how_the_text_arrives(pieces: list[str]) -> None:
-    whole = outcome(gate(), ["".join(pieces)])
-    released, stopped = outcome(gate(), pieces)
+@given(TEXT.flatmap(cut), st.sampled_from([HOLD, 100, 61, 30]))
+@example(["Il a dit : «\u00a0" + EN, "\u00a0", "» à tous."], HOLD)
+@example(["\n", "\n", FR, "\n", "\n", "\n", "1", ". ", EN], HOLD)
+def test_the_verdict_does_not_depend_on_how_the_text_arrives(pieces: list[str], hold: int) -> None:
+    whole = outcome(gate(hold=hold), ["".join(pieces)])
+    released, stopped = outcome(gate(hold=hold), pieces)
     assert stopped == whole[1]
     assert "".join(pieces).startswith(released)
     assert stopped or released == whole[0] == "".join(pieces)
@@ -83,7 +100,7 @@ def test_at_every_moment_what_left_and_what_is_held_is_what_came(pieces: list[st
         assert came.startswith(left)
 
 
-@given(TEXT.flatmap(cut))
+@given(PLAIN.flatmap(cut))
 def test_no_foreign_sentence_leaves_in_enforce(pieces: list[str]) -> None:
     released, _ = outcome(gate(), pieces)
     quoted = released.count("«")
@@ -116,10 +133,9 @@ def test_a_foreign_sentence_after_french_ones_stops_the_rest_and_keeps_what_left
 
 @pytest.mark.parametrize("text", ["Oui.", "Yes.", "42", "", "```\ncode", "D'accord, à demain"])
 def test_too_little_prose_is_let_out_at_the_end_and_called_undecided(text: str) -> None:
-    guarded = gate()
-    assert outcome(guarded, list(text)) == (text, "")
-    assert guarded.language is not None
-    assert guarded.language.verdict is Verdict.UNDECIDED
+    language = LanguageStage(DETECTOR, hold=HOLD, enforce=True)
+    assert outcome(Gate({}, [language]), list(text)) == (text, "")
+    assert language.verdict is Verdict.UNDECIDED
 
 
 @pytest.mark.parametrize(
@@ -128,7 +144,16 @@ def test_too_little_prose_is_let_out_at_the_end_and_called_undecided(text: str) 
         pytest.param(CODE + FR, "", id="code, then French"),
         pytest.param(CODE + EN, "language", id="code, then English"),
         pytest.param(f"{FR}\n{CODE}{CODE}{EN}", "language", id="two blocks, then English"),
-        pytest.param(f"```\n{EN}\n\n{EN}\n```\n{FR}", "", id="sentences inside a block"),
+        pytest.param(f"```\n{EN}\n\n{EN}\n```\n{FR}", "language", id="prose inside a block"),
+        pytest.param(f"```text\n{EN}\n{EN}\n```\n{FR}", "language", id="prose that says so"),
+        pytest.param(f"```python\n{EN}\n{EN}\n{EN}\n```\n{FR}", "language", id="prose that says it is code"),
+        pytest.param(f"```\n- {EN}\n- {EN}\n```\n{FR}", "language", id="a list inside a block"),
+        pytest.param(f"```\n{FR}\n{FR_2}\n{FR}\n```\n{FR}", "", id="French prose inside a block"),
+        pytest.param(f"```\nError: {EN}\n```\n{FR}", "", id="a message inside a block"),
+        pytest.param("```\n" + "npm install express mongoose cors dotenv\n" * 9 + f"```\n{FR}", "", id="commands"),
+        pytest.param(f"{PROGRAM}\n{FR}", "", id="a program with English comments and strings"),
+        pytest.param(f"{FR}\n{PROGRAM}{EN}", "language", id="a program, then English"),
+        pytest.param("```bash\n" + "make all\n" * 9 + (EN + "\n") * 12, "language", id="code, then prose without end"),
         pytest.param(f"~~~\n```\n{EN}\n~~~\n{FR}", "", id="the other mark does not end a block"),
         pytest.param(f"````\n```\n{EN}\n```\n````\n{FR}", "", id="a longer mark holds a shorter one"),
         pytest.param(f"```\n```python\n{EN}\n```\n{FR}", "", id="a mark with a word does not end a block"),
@@ -148,9 +173,57 @@ def test_code_is_no_drift_and_hides_none(text: str, stopped: str) -> None:
     assert outcome(gate(), list(text))[1] == stopped
 
 
-@pytest.mark.xfail(strict=True, reason="the state of a quotation does not span sentences")
-def test_a_quotation_of_several_sentences_is_no_drift() -> None:
-    assert outcome(gate(), [f"Le message dit : « {EN} {EN} » et rien d'autre."])[1] == ""
+@pytest.mark.parametrize("quotation", ["« {} »", "“{}”", '"{}"', "«\u00a0{}\u00a0»"])
+def test_a_quotation_of_several_sentences_is_no_drift(quotation: str) -> None:
+    text = f"Le message dit : {quotation.format(f'{EN} {EN}')} et rien d'autre."
+    assert outcome(gate(), list(text)) == (text, "")
+
+
+@pytest.mark.parametrize("opening", ["« ", "“", '"', "$$ ", "\\[ ", "`", "<"])
+def test_what_is_opened_and_not_closed_hides_a_drift_no_longer_than_the_hold(opening: str) -> None:
+    assert outcome(gate(), list(f"{FR} {opening}{EN} " + f"{EN} " * 9)) == (FR, "language")
+
+
+def test_a_drift_is_seen_before_its_sentence_ends() -> None:
+    guarded = gate()
+    guarded.feed(FR + " ")
+    with pytest.raises(Drift):
+        guarded.feed("Your request has been recorded by the members of the team that ")
+
+
+def test_a_language_that_was_allowed_passes_and_no_other_does() -> None:
+    def outcome_of(text: str) -> str:
+        stage = LanguageStage(DETECTOR, hold=HOLD, enforce=True, allowed=frozenset({"en"}))
+        return outcome(Gate({}, [stage]), list(text))[1]
+
+    assert outcome_of(f"{FR} {EN} {EN}\n```\n{EN}\n{EN}\n```\n{FR_2}") == ""
+    assert outcome_of(f"{FR} {EN} Su solicitud ha sido registrada por los miembros de nuestro equipo.") == "language"
+
+
+class Counting(Detector):
+    """Counts the characters it is asked about."""
+
+    asked = 0
+
+    def judge(self, text: str, allowed: frozenset[str] = frozenset()) -> Verdict:
+        self.asked += len(text)
+        return super().judge(text, allowed)
+
+    def drifts(self, text: str, allowed: frozenset[str] = frozenset()) -> bool:
+        self.asked += len(text)
+        return super().drifts(text, allowed)
+
+
+@pytest.mark.parametrize("piece", [" mot", "a", "— ", ". ", "« ", "` ", "\n", "\n- New York", "$$ "])
+def test_the_work_grows_with_the_text_and_not_faster(piece: str) -> None:
+    def asked(pieces: int) -> int:
+        detector = Counting()
+        stage = LanguageStage(detector, hold=HOLD, enforce=False)
+        for _ in range(pieces):
+            stage.feed(piece)
+        return detector.asked
+
+    assert asked(20_000) <= 15 * asked(2_000)
 
 
 def test_no_sentence_is_held_longer_than_the_hold() -> None:
@@ -175,9 +248,14 @@ def test_a_forbidden_term_stops_a_french_answer() -> None:
 
 
 def audit(guards: Guards, text: str, *, blocked_by: str | None = None, repairs: int = 0) -> dict[str, str]:
-    guarded = guards.gate()
+    inspection = Inspection(guards.of(), request())
+    guarded = inspection.gate()
     outcome(guarded, [text])
-    return guards.audit([guarded], blocked_by=blocked_by, repairs=repairs)
+    return told(inspection.audit([guarded], blocked_by=blocked_by, repairs=repairs))
+
+
+def told(findings: dict[str, Finding]) -> dict[str, str]:
+    return {guard: findings[guard].verdict for guard in ("language", "terms")}
 
 
 @pytest.mark.parametrize(
@@ -216,4 +294,4 @@ def test_the_audit_of_a_repaired_or_blocked_answer_says_so() -> None:
 
 def test_the_audit_of_no_answer_does_not_say_that_a_guard_is_off() -> None:
     guards = Guards(GuardSettings(terms=TermsGuard(terms=["zorglub"])))
-    assert guards.audit([]) == {"language": "not_evaluated", "terms": "not_evaluated"}
+    assert told(Inspection(guards.of(), request()).audit([])) == {"language": "not_evaluated", "terms": "not_evaluated"}

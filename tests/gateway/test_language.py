@@ -101,17 +101,38 @@ Teşekkürler, mesajınız bize ulaştı ve en kısa sürede yanıtlanacaktır.
 आपका संदेश हमें मिल गया है।
 """.strip().splitlines()
 
-# What the detector gets wrong today: a change that mends one of these fails here and moves it up.
-MISJUDGED = [
-    (Verdict.FRENCH, "Export CSV, export PDF, import Excel"),
+# Names, works and mixtures of languages, which the words decide.
+HARD = [
     (Verdict.FRENCH, "J'ai lu The Lord of the Rings et Harry Potter and the Goblet of Fire."),
-    (Verdict.FOREIGN, "Important information"),
+    (Verdict.FRENCH, "L'équipe est composée de John Smith, Maria Garcia Lopez, Giovanni Rossi et Hans Müller."),
+    (
+        Verdict.UNDECIDED,
+        "HTTP (HyperText Transfer Protocol), DNS (Domain Name System) et TCP (Transmission Control Protocol)",
+    ),
+    (Verdict.FOREIGN, "How To Build Your Own Website In Ten Days"),
+    (Verdict.FOREIGN, "Empathy in Leadership: A Key to Unlocking High-Performing Teams"),
     (Verdict.FOREIGN, "Questions fréquentes and other information"),
     (Verdict.FOREIGN, "We ont bien reçu your message et will répondre soon."),
+    (Verdict.FOREIGN, "You should contact the préfecture to renew your carte de séjour."),
     (Verdict.FOREIGN, "La vòstra demanda es estada enregistrada e vos respondrem lèu."),
     (Verdict.FOREIGN, "Mèsi anpil pou pasyans ou, n ap reponn ou byento."),
     (Verdict.FOREIGN, "您好,请稍等片刻。"),
+    (Verdict.UNDECIDED, "Beijing (北京)"),
     (Verdict.UNDECIDED, "SELECT name, email FROM users WHERE created_at > '2024-01-01' ORDER BY name;"),
+    (Verdict.UNDECIDED, "Export CSV, export PDF, import Excel"),
+    (Verdict.UNDECIDED, "| New York | Los Angeles | San Francisco | Salt Lake City |\n"),
+    (Verdict.FOREIGN, "- Of course\n- I can do this\n- What is it\n- Here you are\n"),
+    (Verdict.UNDECIDED, "- How I Met Your Mother\n- The Office\n- Breaking Bad\n- This Is Us\n"),
+    (Verdict.FOREIGN, "| Laptop | This computer is the best choice for people who travel |\n"),
+    (Verdict.FRENCH, "| Portable | Cet ordinateur est le meilleur choix pour qui voyage |\n"),
+    (Verdict.UNDECIDED, "\\nabla \\times \\mathbf{E} &= -\\frac{\\partial \\mathbf{B}}{\\partial t}"),
+]
+
+# What the detector gets wrong today: a change that mends one of these fails here and moves it up.
+MISJUDGED = [
+    (Verdict.FOREIGN, "Important information"),
+    (Verdict.FRENCH, "Le brainstorming, le storytelling, le benchmarking, le team building et le reporting."),
+    (Verdict.FRENCH, "Les plats espagnols : gazpacho, tortilla de patatas, paella valenciana, churros con chocolate."),
 ]
 
 
@@ -123,6 +144,11 @@ def test_a_french_sentence_is_french(sentence: str) -> None:
 @pytest.mark.parametrize("sentence", FOREIGN)
 def test_a_sentence_of_another_language_is_foreign(sentence: str) -> None:
     assert DETECTOR.judge(sentence) is Verdict.FOREIGN
+
+
+@pytest.mark.parametrize(("verdict", "sentence"), HARD)
+def test_where_the_detector_is_unsure_the_words_decide(verdict: Verdict, sentence: str) -> None:
+    assert DETECTOR.judge(sentence) is verdict
 
 
 @pytest.mark.xfail(strict=True, reason="a known limit of the detector")
@@ -184,6 +210,48 @@ def test_a_drift_in_the_middle_of_a_long_sentence_is_seen() -> None:
     english = "and we will get back to you as soon as the engineers have found the reason for it, "
     assert DETECTOR.judge(french * 12) is Verdict.FRENCH
     assert DETECTOR.judge(french * 6 + english * 3 + french * 6) is Verdict.FOREIGN
+
+
+def test_what_was_allowed_passes_and_nothing_else() -> None:
+    english, spanish = FOREIGN[0], "Su solicitud ha sido registrada y le responderemos en dos días."
+    assert DETECTOR.judge(english, frozenset({"en"})) is Verdict.FRENCH
+    assert DETECTOR.judge(FRENCH[0], frozenset({"en"})) is Verdict.FRENCH
+    assert DETECTOR.judge(spanish, frozenset({"en"})) is Verdict.FOREIGN
+    assert DETECTOR.judge(f"{english} {spanish}", frozenset({"en"})) is Verdict.FOREIGN
+    assert DETECTOR.judge(spanish, frozenset({"en", "es"})) is Verdict.FRENCH
+    assert DETECTOR.judge("We ont bien reçu your message et will répondre soon.", frozenset({"en"})) is Verdict.FRENCH
+
+
+def test_the_language_of_a_text_has_its_code() -> None:
+    assert [DETECTOR.language(text) for text in (FRENCH[0], FOREIGN[0], "Oui.", "សំណើរបស់អ្នកត្រូវបានកត់ត្រា។")] == [
+        "fr",
+        "en",
+        "",
+        "?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "drifts"),
+    [
+        ("Votre demande a bien été enregistrée et notre équipe vous", False),
+        ("Your request has been recorded by the members of our", True),
+        ("Votre demande a bien été enregistrée par notre équipe, and we will get back to you as soon as the", True),
+        ("Le message dit : « Your request has been recorded by the members of our", False),
+        ('Le terminal affiche "Reading package lists from the server of the', False),
+        ("Lancez la commande `make the answer to your question in the", False),
+        ("Yes, of course", False),
+    ],
+)
+def test_a_drift_is_seen_before_its_sentence_ends(text: str, drifts: bool) -> None:
+    assert DETECTOR.drifts(text) is drifts
+    assert not DETECTOR.drifts(text, frozenset({"en"}))
+
+
+@given(st.lists(st.sampled_from([*FRENCH, *FOREIGN]), min_size=1, max_size=4).map(" ".join))
+def test_the_detector_gives_its_scores_best_first(text: str) -> None:
+    scores = list(DETECTOR._eldc.detect_details(text).scores.values())
+    assert scores == sorted(scores, reverse=True)
 
 
 def test_a_wide_margin_lets_close_languages_pass() -> None:

@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from gateway.exchange import Attempt, Exchange, Outcome, State
+from gateway.exchange import Attempt, Exchange, Finding, Outcome, State
 from gateway.journal import Journal
 from gateway.ledger import Ledger, entries, rows
 from gateway.money import Tariff
@@ -97,7 +97,9 @@ def test_each_way_out_is_billed_as_the_policy_says(
 
 
 def test_a_row_says_who_asked_what_when_and_how_long_it_took() -> None:
-    (row,) = entries(exchange(State.COMPLETED, SERVED, guards={"language": "passed", "terms": "off"}), NOW, FREE)
+    (row,) = entries(
+        exchange(State.COMPLETED, SERVED, guards={"language": Finding("passed"), "terms": Finding("off")}), NOW, FREE
+    )
     assert row == {
         "exchange_id": "e" * 32, "sequence": 0, "request_id": "req", "at": NOW.isoformat(), "kind": "settle",
         "tenant": "acme", "subject": "alice", "model": "m", "target": "local", "state": "completed", "status": 200,
@@ -172,7 +174,7 @@ async def test_while_the_table_is_away_nothing_is_lost(engine: AsyncEngine, tmp_
 
 async def test_no_text_from_outside_holds_up_the_rows_behind_it(ledger: Ledger, engine: AsyncEngine) -> None:
     hostile = exchange(State.COMPLETED, attempt(Outcome.SERVED, 5, reason="x" * 500), model="m\0" + "é" * 300)
-    hostile.error, hostile.guards = "y" * 500, {"g": "z" * 600}
+    hostile.error, hostile.guards = "y" * 500, {"g": Finding("z" * 600)}
     hostile.attempts[0].count({"prompt_tokens": 2**70, "completion_tokens": "5"}, prompt_estimate=int, deltas=0)
     ledger.settle(hostile)
     ledger.settle(exchange(State.COMPLETED, SERVED, id="f" * 32))

@@ -72,12 +72,12 @@ def test_every_field_of_chat_that_is_passed_through_is_tried_here() -> None:
 
 @pytest.mark.parametrize("name", PASSED)
 def test_a_field_that_is_passed_through_reaches_the_model_server_as_it_came(name: str) -> None:
-    sent = orjson.loads(asking.body(request(**{name: PASSED[name]}), ask()))
+    sent = orjson.loads(asking.body(request(**{name: PASSED[name]}), ask(), asking.Lead()))
     assert sent[name] == PASSED[name]
 
 
 def test_labels_of_stored_answers_are_not_sent_to_openai_which_would_refuse_them() -> None:
-    sent = orjson.loads(asking.body(request(metadata={"dossier": "12"}, user="u"), ask(kind="openai")))
+    sent = orjson.loads(asking.body(request(metadata={"dossier": "12"}, user="u"), ask(kind="openai"), asking.Lead()))
     assert "metadata" not in sent
     assert sent["user"] == "u"
 

@@ -33,7 +33,7 @@ def bad(folder: Path, content: str = "") -> str:
 
 
 OF_LIMITS = tuple(f"limits.{kind}" for kind in ("addresses", "keys", "users", "tenants", "models"))
-NAMED = ("targets", "models", "auth.issuers", *OF_LIMITS)
+NAMED = ("targets", "models", "auth.issuers", *OF_LIMITS, "guards.models", "guards.tenants")
 
 
 def leaves(model: BaseModel, above: str = "") -> dict[str, Any]:
@@ -123,7 +123,7 @@ ISSUER = "[auth.issuers.acme]\nissuer = 'https://i'\naudience = 'a'\njwks_url = 
         (ISSUER + "tenant = 'acme'", "auth.issuers.acme gives nobody a scope: set scopes or default_scopes."),
         (
             ISSUER + "tenant = 'acme'\ndefault_scopes = ['tenants']",
-            "auth.issuers.acme.default_scopes.0 holds 'tenants', but input should be 'chat', 'models'",
+            "auth.issuers.acme.default_scopes.0 holds 'tenants', but input should be 'chat', 'languages', 'models'",
         ),
         (
             ISSUER.replace("https://i/jwks", "http://i/jwks") + "tenant = 'acme'",

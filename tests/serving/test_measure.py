@@ -1,10 +1,14 @@
 """The measuring script judges a language as the gateway's guard does, and counts what it judged."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.guardrails import language as original
 from gateway.guardrails.language import Detector, Verdict
+from serving import language as copy
 from serving import measure
 from serving.measure import Answer, Judge, read_questions, table
 
@@ -31,6 +35,10 @@ PIECES = st.lists(
 
 def verdict(language: str) -> Verdict:
     return {"fr": Verdict.FRENCH, "short": Verdict.UNDECIDED}.get(language, Verdict.FOREIGN)
+
+
+def test_the_copy_of_the_guards_judgement_is_the_guards() -> None:
+    assert Path(copy.__file__).read_text("utf-8") == Path(original.__file__).read_text("utf-8")
 
 
 @given(PIECES)

@@ -1,0 +1,215 @@
+"""Trains a model of `gateway/guardrails/models/` from the sentences of `evaluation/guards/data/`.
+
+Logistic regression over TF-IDF-like weights of the grams that the gateway reads. Figures and thresholds come from sentences
+that the model asked had not seen (folds by groups of near-duplicates). The same data and date give the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from scipy import sparse
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
+
+from gateway.guardrails.classifier import FORMAT, WINDOW, Model, units
+from gateway.guardrails.disguise import tokens
+
+HERE = Path(__file__).parent
+MODELS = HERE.parents[1] / "gateway" / "guardrails" / "models"
+DATA = {"injection": ["injection_fr", "injection_en"], "moderation": ["moderation_fr"], "distress": ["distress_fr"]}
+# Share of the harmless sentences (which were written to be hard) that may lie above the threshold.
+HIGH = {"injection": 0.02, "moderation": 0.03, "distress": 0.01}
+LOW = {"injection": 0.08, "moderation": 0.15, "distress": 0.05}
+_C = 30.0  # inverse strength of the L2 penalty
+_FOLDS = 3
+_SEED = 0
+_ALIKE = 0.5  # share of common words (Jaccard) from which two sentences are kept in one fold
+_CLIP = 99.99  # percentile of the weights that becomes 127
+
+
+class Row(NamedTuple):
+    """A sentence. `own` tells one of the task's own files from one that another task lends, which is harmless here."""
+
+    text: str
+    label: int
+    category: str
+    own: bool
+    fold: int = 0
+
+
+def read(task: str) -> tuple[list[Row], str]:
+    """The sentences for a task, each once, and the SHA-256 of the files they come from."""
+    seen: dict[str, Row] = {}
+    digest = hashlib.sha256()
+    names = DATA[task] + sorted(name for other in DATA if other != task for name in DATA[other])
+    for name in names:
+        content = (HERE / "data" / f"{name}.jsonl").read_bytes()
+        digest.update(content)
+        own = name in DATA[task]
+        for line in content.splitlines():
+            row = json.loads(line)
+            seen.setdefault(row["text"], Row(row["text"], row["label"] if own else 0, row["cat"], own))
+    return folded(list(seen.values())), digest.hexdigest()
+
+
+def folded(rows: list[Row]) -> list[Row]:
+    """The rows with their folds; near-duplicates share one."""
+    splitter = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=_SEED)
+    folds = np.zeros(len(rows), int)
+    for fold, (_, test) in enumerate(splitter.split(rows, [row.label for row in rows], groups(rows))):
+        folds[test] = fold
+    return [row._replace(fold=int(fold)) for row, fold in zip(rows, folds, strict=True)]
+
+
+def passages(rows: list[Row]) -> list[Row]:
+    """Windows of longer texts, composed of sentences of one fold: for each row one with it inside, harmless around it."""
+    rng = random.Random(_SEED)  # noqa: S311  # no secret
+    harmless = {fold: [row.text for row in rows if row.fold == fold and not row.label] for fold in range(_FOLDS)}
+    made = []
+    for row in rows:
+        around = harmless[row.fold]
+        before, after = (" ".join(rng.sample(around, 3)).split() for _ in range(2))
+        inside = row.text.split()
+        room = max(WINDOW - len(inside), 0) if row.label else WINDOW - min(len(inside), 8)
+        left = rng.randint(0, room)
+        text = " ".join([*before[len(before) - left :], *inside, *after[: room - left]])
+        made.append(Row(text, row.label, row.category, False, row.fold))
+    return made
+
+
+class Grams:
+    """The grams of all rows, counted once."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        lists = [[gram for unit in units(tokens(row.text)) for gram in unit] for row in rows]
+        counter = CountVectorizer(analyzer=lambda grams: grams, dtype=np.float64)
+        counts = counter.fit_transform(lists)
+        self.names = counter.get_feature_names_out()
+        self.rows = sparse.diags(1 / np.sqrt([len(grams) for grams in lists])) @ counts
+
+    def weighted(self, seen: Any) -> tuple[Any, Any]:
+        """All rows weighted by how rare a gram is in the rows `seen` (smoothed idf; in one row only: 0), and these factors."""
+        known = self.rows[seen]
+        rows_with = np.bincount(known.indices, minlength=known.shape[1])
+        factors = np.where(rows_with > 1, np.log((1 + known.shape[0]) / (1 + rows_with)) + 1, 0)
+        norm = np.sqrt(known.multiply(known).multiply(factors**2).sum(1).mean())
+        return self.rows @ sparse.diags(factors / norm), factors / norm
+
+
+def groups(rows: list[Row]) -> Any:
+    """A number for each row; rows that share most of their words share it."""
+    counter = CountVectorizer(analyzer=lambda row: set(tokens(row.text)), dtype=np.float32)
+    words = counter.fit_transform(rows)
+    common = (words @ words.T).tocoo()
+    sizes = np.asarray(words.sum(1)).ravel()
+    alike = common.data >= _ALIKE * (sizes[common.row] + sizes[common.col] - common.data)
+    pairs = (common.data[alike], (common.row[alike], common.col[alike]))
+    return sparse.csgraph.connected_components(sparse.coo_matrix(pairs, shape=common.shape))[1]
+
+
+def fitted(matrix: Any, labels: Any) -> LogisticRegression:
+    """Classes weigh the same, whatever their number of rows."""
+    regression = LogisticRegression(
+        C=_C, class_weight="balanced", solver="liblinear", max_iter=1000, random_state=_SEED
+    )
+    return regression.fit(matrix, labels)
+
+
+def unseen(grams: Grams, labels: Any, folds: Any) -> Any:
+    """The score of each row by a model trained without its fold."""
+    scores = np.zeros(len(labels))
+    for fold in range(_FOLDS):
+        train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        matrix, _ = grams.weighted(train)
+        scores[test] = fitted(matrix[train], labels[train]).decision_function(matrix[test])
+    return scores
+
+
+def probability(logits: Any) -> Any:
+    """The logistic curve."""
+    return 1 / (1 + np.exp(-logits))
+
+
+def threshold(harmless: Any, share: float) -> float:
+    """The probability above which at most `share` of the harmless scores lie."""
+    return round(float(np.quantile(harmless, 1 - share)), 3)
+
+
+def train(task: str, date: str) -> Model:
+    """Trains and prints what to expect of the model."""
+    single, digest = read(task)
+    rows = single + passages(single)
+    labels = np.array([row.label for row in rows])
+    own = np.array([row.own for row in rows])
+    grams = Grams(rows)
+    scores = unseen(grams, labels, np.array([row.fold for row in rows]))
+    curve = LogisticRegression(C=1e6).fit(scores[own, None], labels[own])  # Platt (1999)
+    slope, offset = float(curve.coef_[0, 0]), float(curve.intercept_[0])
+    chances = probability(slope * scores + offset)
+    harmless = own & (labels == 0)
+    high, low = (threshold(chances[harmless], share[task]) for share in (HIGH, LOW))
+    report(rows, labels, chances, (high, low))
+
+    matrix, factors = grams.weighted(np.arange(len(rows)))
+    regression = fitted(matrix, labels)
+    weights = regression.coef_[0] * factors * slope
+    unit = float(np.percentile(np.abs(weights[factors > 0]), _CLIP)) / 127
+    whole = np.clip(np.rint(weights / unit), -127, 127).astype(int)
+    table = {str(grams.names[index]): int(whole[index]) for index in np.flatnonzero(whole)}
+    bias = float(regression.intercept_[0]) * slope + offset
+    return Model(FORMAT, task, date, digest, high, low, bias, unit, table)
+
+
+def report(rows: list[Row], labels: Any, chances: Any, limits: tuple[float, float]) -> None:
+    """Figures out of fold, in all and by category."""
+    own = np.array([row.own for row in rows])
+    long = np.arange(len(rows)) >= len(rows) // 2  # the passages
+    lent = ~own & ~long
+    print(
+        f"{own.sum()} own rows, {labels[own].sum()} of them attacks; {lent.sum()} harmless rows lent; {long.sum()} passages"
+    )
+    print(f"out of fold: AUC {roc_auc_score(labels[own], chances[own]):.3f}")
+    for name, limit in zip(("high", "low"), limits, strict=True):
+        recall, alarms = (np.mean(chances[own & (labels == label)] >= limit) for label in (1, 0))
+        print(
+            f"  {name} {limit}: recall {recall:.1%}, false alarms {alarms:.1%}, {np.mean(chances[lent] >= limit):.1%} of those lent"
+        )
+        recall, alarms = (np.mean(chances[long & (labels == label)] >= limit) for label in (1, 0))
+        print(f"    in passages: recall {recall:.1%}, false alarms {alarms:.1%}")
+    kinds = sorted({(row.label, row.category) for row in rows if row.own}, key=str)
+    for label, category in kinds:
+        here = np.array([row.own and (row.label, row.category) == (label, category) for row in rows])
+        print(
+            f"  {'attack' if label else 'harmless'} {category}: {np.sum(chances[here] >= limits[0])}/{here.sum()} above high"
+        )
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        description="Train a guard's model and say what to expect of it.",
+        epilog="example: python -m evaluation.guards.train injection --date 2026-11-26",
+    )
+    parser.add_argument("task", choices=sorted(DATA))
+    parser.add_argument("--date", default=datetime.now(UTC).date().isoformat(), help="written into the model (today)")
+    parser.add_argument("--out", type=Path, help="file to write (the gateway's own)")
+    given = parser.parse_args()
+    model = train(given.task, given.date)
+    out = given.out or MODELS / f"{given.task}.json"
+    out.write_bytes(msgspec.json.encode(model))
+    print(f"{out}: {len(model.weights)} weights, {out.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()

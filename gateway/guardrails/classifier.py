@@ -1,0 +1,124 @@
+"""How likely a text is to be an attack on the instructions, or abuse: a linear model over pieces of words and pairs of words.
+
+The model is a table, made by `evaluation/guards/train.py`: a weight for each gram. A text's score is the sum of the weights of
+its grams over the square root of their number, through a logistic curve. Long texts are read in windows, and the worst counts,
+so that an attack at the end of a harmless page weighs as much as one alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+
+import msgspec
+
+from gateway.guardrails.disguise import decoded, tokens
+
+FORMAT = 1
+MAX_CHARACTERS = 16_000  # of a longer text the two ends are read: a second of reading would stop every other request
+_MAX_TOKENS = 6_000  # compatibility characters may unfold into many
+_MAX_TOKEN = 48
+WINDOW, _STEP = 32, 8  # tokens
+_SHORTEST, _LONGEST = 2, 5  # characters of a piece of a word
+
+
+class BadModel(Exception):
+    """A model file that cannot be used; the message names it and says why."""
+
+
+class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a model file holds. Weights are whole numbers of `unit`; `high` and `low` are the thresholds suggested."""
+
+    format: int
+    name: str
+    trained: str
+    data_sha256: str
+    high: float
+    low: float
+    bias: float
+    unit: float
+    weights: dict[str, int]
+
+
+class Classifier:
+    """One model in memory. Holds nothing of the texts it reads."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    @classmethod
+    def load(cls, path: Path) -> Classifier:
+        """Reads a model file.
+
+        Raises:
+            BadModel: it cannot be read, or is no model of this format.
+        """
+        try:
+            model = msgspec.json.decode(path.read_bytes(), type=Model)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadModel(f"{path} is not a usable model: {error}") from error
+        if model.format != FORMAT:
+            raise BadModel(f"{path} has format {model.format}; this version reads format {FORMAT}")
+        return cls(model)
+
+    def score(self, text: str) -> float:
+        """The probability (0 to 1) at the shares of the training data. Of a text over `MAX_CHARACTERS` the ends are read."""
+        if len(text) > MAX_CHARACTERS:
+            text = text[: MAX_CHARACTERS // 2] + "\n" + text[-MAX_CHARACTERS // 2 :]
+        hidden = decoded(text)
+        logit = max(self._logit(tokens(part)) for part in ([text, hidden] if hidden else [text]))
+        return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
+
+    def _logit(self, words: Sequence[str]) -> float:
+        if not words:
+            return -math.inf
+        weight = self.model.weights.get
+        sums, counts = [0], [0]
+        for grams in units(words):
+            sums.append(sum([weight(gram, 0) for gram in grams]))
+            counts.append(len(grams))
+        sums, counts = list(accumulate(sums)), list(accumulate(counts))
+        last = len(sums) - 1
+        worst = max(
+            (sums[stop] - sums[start]) / math.sqrt(counts[stop] - counts[start]) for start, stop in _windows(last)
+        )
+        return self.model.bias + self.model.unit * worst
+
+
+def units(words: Sequence[str]) -> Iterator[list[str]]:
+    """The grams of a text, word by word: pieces of the word, and the word with those before it; the end is a word too."""
+    trail = ["^"]
+    for word in words[:_MAX_TOKENS]:
+        padded = f" {word[:_MAX_TOKEN]} "
+        size = len(padded)
+        grams = [
+            padded[start : start + length]
+            for length in range(_SHORTEST, _LONGEST + 1)
+            for start in range(size - length + 1)
+        ]
+        if size > _LONGEST:
+            grams.append(padded)
+        yield grams + _sequences(trail, padded.strip())
+        trail = [*trail[-2:], padded.strip()]
+    yield _sequences(trail, "$")
+
+
+def _sequences(trail: list[str], word: str) -> list[str]:
+    """Two words in a row, three, and two with one or two between them."""
+    found = [f"2{trail[-1]} {word}"]
+    if len(trail) > 1:
+        found += [f"3{trail[-2]} {trail[-1]} {word}", f"s{trail[-2]} {word}"]
+    if len(trail) > 2:
+        found.append(f"s{trail[-3]} {word}")
+    return found
+
+
+def _windows(size: int) -> Iterator[tuple[int, int]]:
+    if size <= WINDOW + _STEP:
+        yield 0, size
+        return
+    for start in range(0, size - WINDOW, _STEP):
+        yield start, start + WINDOW
+    yield size - WINDOW, size

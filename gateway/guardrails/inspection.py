@@ -1,0 +1,221 @@
+"""What the guards make of one request: on its way in, on its way to a model, and what its answer is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Final
+
+import msgspec
+
+from gateway import strings
+from gateway.errors import ContentPolicy, GuardUnavailable
+from gateway.exchange import Finding
+from gateway.guardrails.asked import language_asked
+from gateway.guardrails.gate import Gate
+from gateway.guardrails.guards import NAMES, Rules, Texts, classifier
+from gateway.guardrails.leaks import Instructions
+from gateway.guardrails.personal import find
+from gateway.guardrails.pseudonyms import Pseudonyms, mask
+from gateway.protocol import TEXTS, Request
+
+_REFUSALS: Final = {
+    "terms": "Votre demande contient un terme que ce service n'accepte pas.",
+    "injection": "Votre demande ressemble à une tentative de détourner l'assistant de ses consignes : reformulez-la.",
+    "moderation": "Votre message contient des propos que ce service n'accepte pas : reformulez-le sans insulte ni menace.",
+    "personal_data": "Votre demande contient des données personnelles que ce service n'accepte pas : retirez-les.",
+}
+_UNCHECKED: Final = "Votre demande ne peut pas être vérifiée pour le moment : réessayez dans un instant."
+# What is said last of a guard is the strongest of what was said of it.
+_STRENGTH: Final = ("off", "not_evaluated", "passed", "flagged", "modified", "blocked")
+NOTHING: Final = Finding("not_evaluated")
+
+
+@dataclass
+class Inspection:
+    """One request under `rules`. `findings` say what each guard has made of the request itself.
+
+    `allowed` are the languages that an answer may have beside French; `doubtful` the texts that a judge should look at;
+    `distressed` says that the answer is to be the help line.
+    """
+
+    rules: Rules
+    request: Request
+    findings: dict[str, Finding] = field(default_factory=dict)
+    allowed: frozenset[str] = frozenset()
+    doubtful: list[str] = field(default_factory=list)
+    distressed: bool = False
+    _pseudonyms: Pseudonyms | None = None
+    _texts: Texts | None = None
+
+    def admit(self) -> None:
+        """Let the request in.
+
+        Raises:
+            ContentPolicy: a guard does not. What it found is not echoed.
+            GuardUnavailable: nobody can tell, and the policy is to refuse then.
+        """
+        request, rules = self.request, self.rules
+        said = list(request.said())
+        self._refuse_if("terms", lambda: any(map(rules.terms.found, request.texts())))
+        if rules.tables.personal_data.own != "allow":
+            self._look_for_personal_data()
+        if said:
+            self._refuse_if("injection", lambda: self._most("injection", said) >= rules.threshold("injection"))
+            self._admit_distress(said)
+            self._admit_moderation(said)
+            self.allowed |= language_asked(said[-1])
+
+    def judged(self, abusive: bool | None, reason: str | None, seconds: float) -> None:
+        """Take the word of a judge, None where there is none and `reason` says why; raises ContentPolicy."""
+        known = self.findings.get("moderation", NOTHING)
+        verdict = "not_evaluated" if abusive is None else "flagged" if abusive else "passed"
+        self.findings["moderation"] = Finding(verdict, reason, known.seconds + seconds)
+        if abusive and self.rules.mode("moderation") == "enforce":
+            self.convict("moderation")
+
+    def convict(self, guard: str) -> None:
+        """Refuse the request for what `guard` found after all; raises ContentPolicy."""
+        self.findings[guard] = self.findings.get(guard, NOTHING)._replace(verdict="blocked")
+        raise ContentPolicy(_REFUSALS[guard], param=TEXTS[self.request.task])
+
+    def outgoing(self, *, outside: bool) -> tuple[Request, Pseudonyms | None]:
+        """The request as a target may see it, and what its answer has to be restored by.
+
+        Raises:
+            ContentPolicy: it holds personal data, which may not go there.
+        """
+        own, policy = self.rules.tables.personal_data.own, self.rules.tables.personal_data.outside
+        if outside and own == "allow" and policy in ("pseudonymise", "refuse", "mask"):
+            found = self._holds_personal_data()
+            if not found:
+                return self.request, None
+            self._note("personal_data", "blocked" if policy == "refuse" else "modified")
+            if policy == "refuse":
+                self.convict("personal_data")
+            if policy == "pseudonymise":
+                self._pseudonyms = self._pseudonyms or Pseudonyms()
+                return _with_texts(self.request, self._pseudonyms.hide), self._pseudonyms
+            return _with_texts(self.request, _masked), None
+        if own == "mask" and self.findings.get("personal_data", NOTHING).verdict == "modified":
+            return _with_texts(self.request, _masked), None
+        return self.request, None
+
+    def may_go_outside(self) -> bool:
+        """Whether an outside target may be asked at all."""
+        tables = self.rules.tables.personal_data
+        return tables.outside != "refuse" or not self._holds_personal_data()
+
+    def gate(self, pseudonyms: Pseudonyms | None = None) -> Gate:
+        """A fresh gate for one text of the answer."""
+        if self._texts is None:
+            request = self.request
+            self._texts = Texts(Instructions(request.instructions()), tuple(request.said()), tuple(request.texts()))
+        return self.rules.gate(self._texts, self.allowed, pseudonyms.restorer() if pseudonyms else None)
+
+    def audit(self, gates: Iterable[Gate], *, blocked_by: str | None = None, repairs: int = 0) -> dict[str, Finding]:
+        """What each guard has made of request and answer: `passed`, `blocked`, `modified`, `flagged` or `off`.
+
+        `flagged` is what `annotate` says where `enforce` would have acted; `not_evaluated` means that there was nothing to
+        judge, or, with a reason, that the guard has failed.
+        """
+        told: dict[str, list[Finding]] = {guard: [] for guard in NAMES}
+        for guard, finding in self.findings.items():
+            told[guard].append(finding)
+        for gate in gates:
+            for guard, safe in gate.guards.items():
+                told[guard].append(Finding(safe.finding(), "failed" if safe.failed else None, safe.spent))
+        found = {guard: _strongest(given) for guard, given in told.items() if self.rules.mode(guard) != "off"}
+        if repairs and found.get("language", NOTHING).verdict == "passed":
+            found["language"] = found["language"]._replace(verdict="modified", reason="regenerated")
+        if blocked_by is not None:
+            found[blocked_by] = found.get(blocked_by, NOTHING)._replace(verdict="blocked")
+        return {guard: found.get(guard, Finding("off")) for guard in NAMES}
+
+    def _admit_distress(self, said: list[str]) -> None:
+        if self._found("distress", lambda: self._most("distress", said[-1:]) >= self.rules.threshold("distress")):
+            self.distressed = self.rules.mode("distress") == "enforce"
+            self._note("distress", "modified" if self.distressed else "flagged")
+
+    def _admit_moderation(self, said: list[str]) -> None:
+        if self.distressed:
+            return
+        rules, scores = self.rules, list[float]()
+
+        def found() -> bool:
+            scores.extend(map(classifier("moderation").score, said))
+            return max(scores, default=0.0) >= rules.threshold("moderation")
+
+        self._refuse_if("moderation", found)
+        grey = rules.threshold("moderation", "grey") if scores else 1.0
+        self.doubtful = [text for text, score in zip(said, scores, strict=False) if score >= grey]
+
+    def _look_for_personal_data(self) -> None:
+        if self._found("personal_data", lambda: any(map(find, self._strings()))):
+            if self.rules.tables.personal_data.own == "refuse":
+                self.convict("personal_data")
+            self._note("personal_data", "modified")
+
+    def _holds_personal_data(self) -> bool:
+        known = self.findings.get("personal_data")
+        if known is None:
+            return self._found("personal_data", lambda: any(map(find, self._strings())))
+        return known.verdict != "passed"
+
+    def _strings(self) -> list[str]:
+        return list(strings.every(self.request.raw))
+
+    @staticmethod
+    def _most(name: str, texts: list[str]) -> float:
+        return max(map(classifier(name).score, texts), default=0.0)
+
+    def _refuse_if(self, guard: str, check: Callable[[], bool]) -> None:
+        if self._found(guard, check) and self.rules.mode(guard) == "enforce":
+            self.convict(guard)
+
+    def _found(self, guard: str, check: Callable[[], bool]) -> bool:
+        """Whether the guard finds something; what comes of its failure is the policy's to say."""
+        if self.rules.mode(guard) == "off":
+            return False
+        began = perf_counter()
+        try:
+            found = check()
+        except Exception as error:  # noqa: BLE001  # whatever goes wrong in a guard, it has not checked the text
+            self._unchecked(guard, type(error).__name__, perf_counter() - began)
+            return False
+        took = perf_counter() - began
+        self._note(guard, "flagged" if found else "passed", took)
+        if took > self.rules.policy.guard_seconds and not found:
+            self._unchecked(guard, "timeout", took)
+        return found
+
+    def _note(self, guard: str, verdict: str, seconds: float = 0.0) -> None:
+        known = self.findings.get(guard, NOTHING)
+        self.findings[guard] = Finding(verdict, None, known.seconds + seconds)
+
+    def _unchecked(self, guard: str, reason: str, seconds: float) -> None:
+        self.rules.failed(guard, reason)
+        self.findings[guard] = Finding("not_evaluated", reason, seconds)
+        if not self.rules.is_open(enforce=self.rules.mode(guard) == "enforce"):
+            raise GuardUnavailable(_UNCHECKED, headers={"retry-after": "5"})
+
+
+def _with_texts(request: Request, change: Callable[[str], str]) -> Request:
+    """The request with every text but the model's name changed."""
+    raw = {**strings.changed(request.raw, change), "model": request.raw["model"]}
+    return msgspec.structs.replace(request, raw=raw)  # type: ignore[type-var]  # every request is a struct
+
+
+def _masked(text: str) -> str:
+    return mask(text, find(text))
+
+
+def _strongest(findings: list[Finding]) -> Finding:
+    if not findings:
+        return NOTHING
+    failed = next((finding for finding in findings if finding.reason), None)
+    strongest = max(findings, key=lambda finding: _STRENGTH.index(finding.verdict))
+    if failed is not None and strongest.verdict in ("passed", "not_evaluated"):
+        strongest = failed
+    return strongest._replace(seconds=sum(finding.seconds for finding in findings))

@@ -1,0 +1,60 @@
+"""Which kind of abuse a text is, once it is taken for abuse: a table of weights for the grams that `classifier` reads.
+
+Made by `evaluation/guards/kinds.py`. The kinds are named as OpenAI's API reference names its categories ("Moderations").
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import msgspec
+
+from gateway.guardrails.classifier import FORMAT, BadModel, units
+from gateway.guardrails.disguise import tokens
+
+_LONGEST = 400  # tokens that are read: the kind of a long text is told by its beginning
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the file holds: for each gram a whole number of `unit` for each of `kinds`."""
+
+    format: int
+    trained: str
+    data_sha256: str
+    kinds: list[str]
+    bias: list[float]
+    unit: float
+    weights: dict[str, list[int]]
+
+
+class Kinds:
+    """The table in memory."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    @classmethod
+    def load(cls, path: Path) -> Kinds:
+        """Raises BadModel where the file is no such table."""
+        try:
+            table = msgspec.json.decode(path.read_bytes(), type=Table)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadModel(f"{path} is not a usable table of kinds: {error}") from error
+        if table.format != FORMAT:
+            raise BadModel(f"{path} has format {table.format}; this version reads format {FORMAT}")
+        return cls(table)
+
+    def of(self, text: str) -> dict[str, float]:
+        """The probability of each kind; together they are 1."""
+        table = self._table
+        grams = [gram for unit in units(tokens(text)[:_LONGEST]) for gram in unit]
+        sums = [0] * len(table.kinds)
+        for gram in grams:
+            for place, weight in enumerate(table.weights.get(gram, ())):
+                sums[place] += weight
+        scale = table.unit / math.sqrt(max(1, len(grams)))
+        logits = [bias + scale * total for bias, total in zip(table.bias, sums, strict=True)]
+        top = max(logits)
+        powers = [math.exp(logit - top) for logit in logits]
+        return {kind: power / sum(powers) for kind, power in zip(table.kinds, powers, strict=True)}
