@@ -10,7 +10,7 @@ RUNNER ?= ../shared/conformance/run_cases.py
 FAKE ?= ../shared/conformance/fake_upstream.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance check format load lock clean
+.PHONY: help demo test conformance check format load lock train clean
 SHELL := /bin/bash
 
 help: ## this list
@@ -46,10 +46,22 @@ lock: .venv/ready ## write the lock files anew from pyproject.toml, requirements
 	$(LOCK) pyproject.toml --extra dev --overrides requirements/overrides.txt -o requirements/dev.txt
 	$(LOCK) serving/requirements-cpu.in --overrides serving/overrides-cpu.txt -o serving/requirements-cpu.txt
 	$(LOCK) serving/requirements-cuda.in --overrides serving/overrides-cuda.txt -o serving/requirements-cuda.txt
+	$(LOCK) evaluation/guards/requirements.in -o evaluation/guards/requirements.txt
 	awk '/^setuptools==/{f=1} f{print} f&&!/\\$$/{exit}' requirements/dev.txt > deploy/build.txt
 
+train: .venv-train/ready ## train the guards' models anew from evaluation/guards/data (about 3 minutes)
+	for task in injection moderation distress; do .venv-train/bin/python -m evaluation.guards.train $$task || exit 1; done
+	.venv-train/bin/python -m evaluation.guards.kinds
+
 clean: ## remove both environments and the state of the demo
-	rm -rf .venv .venv-vllm .passerelle
+	rm -rf .venv .venv-vllm .venv-train .passerelle
+
+# What trains the guards: scikit-learn and what the gateway needs to read its own texts.
+.venv-train/ready: evaluation/guards/requirements.txt requirements/gateway.txt .venv/ready
+	.venv/bin/uv venv --quiet --clear --python .venv/bin/python .venv-train
+	.venv/bin/uv pip install --quiet --python .venv-train/bin/python --no-deps --require-hashes -r requirements/gateway.txt
+	.venv/bin/uv pip install --quiet --python .venv-train/bin/python --no-deps --require-hashes -r evaluation/guards/requirements.txt
+	touch $@
 
 # The gateway's environment. uv itself comes from a package pinned by hash, so nothing has to be installed before.
 .venv/ready: requirements/uv.txt requirements/dev.txt pyproject.toml

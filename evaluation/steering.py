@@ -134,21 +134,24 @@ async def measure(
 
 
 def plan_of(chosen: Sequence[str], questions: Sequence[str], seeds: int, means: Means) -> dict[str, Asked]:
-    """Every question with every seed, for each of the measures."""
+    """Every question so many times, for each of the measures.
+
+    No seed is used for two questions: vLLM would draw the same numbers for both, and answers would begin alike. The measures
+    share them, so that a question is compared with itself.
+    """
+    asked = [(question, seed) for seed, question in enumerate(list(questions) * seeds)]
     return {
-        measures: [
-            (question, seed, fields(measures, question, means)) for seed in range(seeds) for question in questions
-        ]
+        measures: [(question, seed, fields(measures, question, means)) for question, seed in asked]
         for measures in chosen
     }
 
 
 def against(baseline: Sequence[Answer], answers: Sequence[Answer]) -> tuple[int, int]:
-    """At how many questions more, and fewer, of the seeds' answers are fully French than in the baseline."""
-    before, after = _french_by_question(baseline), _french_by_question(answers)
+    """At how many questions fewer, and more, of the seeds' answers leave French than in the baseline."""
+    before, after = _foreign_by_question(baseline), _foreign_by_question(answers)
     return (
-        sum(after[question] > before[question] for question in before),
         sum(after[question] < before[question] for question in before),
+        sum(after[question] > before[question] for question in before),
     )
 
 
@@ -175,10 +178,10 @@ def _share(rate: Rate) -> str:
     return f"{100 * rate.share:.0f} % ({100 * low:.0f}–{100 * high:.0f})" if rate.judged else "none judged"
 
 
-def _french_by_question(answers: Sequence[Answer]) -> dict[str, int]:
+def _foreign_by_question(answers: Sequence[Answer]) -> dict[str, int]:
     found = dict.fromkeys((answer.question for answer in answers), 0)
     for answer in answers:
-        found[answer.question] += answer.judgement.whole is Verdict.FRENCH
+        found[answer.question] += answer.judgement.whole is Verdict.FOREIGN
     return found
 
 
@@ -200,7 +203,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--instruction", default=INSTRUCTION, metavar="TEXT", help="in place of '%(default)s'")
     made.add_argument("--bias", type=float, default=BIAS, help="added to the logit of each token; default %(default)s")
     made.add_argument("--temperature", type=float, default=0.7, help="default %(default)s")
-    made.add_argument("--seeds", type=int, default=1, help="times each question is asked; default %(default)s")
+    made.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        help="times each question is asked, each time with another seed; default %(default)s",
+    )
     made.add_argument("--max-tokens", type=int, default=160, help="default %(default)s")
     made.add_argument("--concurrency", type=int, default=8, help="questions at once; default %(default)s")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures and every answer there")

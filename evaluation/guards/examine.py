@@ -1,6 +1,7 @@
-"""Examines a model on labelled sentences it was not trained on: lines of JSON with `label`, `cat`, `text`, maybe `lang`, `origin`.
+"""Examines a model on labelled sentences it was not trained on.
 
-It counts at the thresholds the model suggests, with 95 % Wilson intervals (Wilson, 1927), and times itself.
+They are lines of JSON with `label`, `cat`, `text` and maybe `lang` and `origin`. It counts at the thresholds the model
+suggests, with 95 % intervals (Wilson, 1927), and times itself.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def wilson(count: int, total: int) -> str:
     share, width = count / total, 1 + z * z / total
     middle = (share + z * z / (2 * total)) / width
     reach = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / width
-    return f"{count}/{total} = {share:.1%} [{middle - reach:.0%}, {middle + reach:.0%}]"
+    return f"{count}/{total} = {share:.1%} [{max(middle - reach, 0):.0%}, {middle + reach:.0%}]"
 
 
 def examine(classifier: Classifier, rows: Iterable[dict[str, str | int]]) -> None:

@@ -1,7 +1,7 @@
 """Trains the table of kinds of abuse, `gateway/guardrails/models/kinds.json`, from the abuse in `data/moderation_fr.jsonl`.
 
-Logistic regression, one kind against the others, over the grams that the gateway reads; those of little weight are left out. The same data and
-date give the same bytes.
+Logistic regression, one kind against the others, over the grams that the gateway reads; those of little weight are left out. The
+same data and date give the same bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from sklearn.multiclass import OneVsRestClassifier
 
-from gateway.guardrails.classifier import FORMAT, units
+from gateway.guardrails.classifier import FORMAT, grams
 from gateway.guardrails.disguise import tokens
 from gateway.guardrails.kinds import Table
 
@@ -42,9 +42,9 @@ def train(date: str) -> Table:
     """Trains and prints how often the kind is right, out of fold."""
     content = (HERE / "data" / "moderation_fr.jsonl").read_bytes()
     rows = [row for row in map(json.loads, content.splitlines()) if row["label"]]
-    lists = [[gram for unit in units(tokens(row["text"])) for gram in unit] for row in rows]
-    counter = CountVectorizer(analyzer=lambda grams: grams, dtype=np.float64, min_df=2)
-    matrix = sparse.diags(1 / np.sqrt([len(grams) for grams in lists])) @ counter.fit_transform(lists)
+    lists = [[*grams(tokens(row["text"]))] for row in rows]
+    counter = CountVectorizer(analyzer=list, dtype=np.float64, min_df=2)
+    matrix = sparse.diags(1 / np.sqrt([len(found) for found in lists])) @ counter.fit_transform(lists)
     wanted = np.array([KINDS[row["cat"]] for row in rows])
     regression = OneVsRestClassifier(
         LogisticRegression(C=_C, class_weight="balanced", solver="liblinear", random_state=0)

@@ -1,15 +1,15 @@
 """How likely a text is to be an attack on the instructions, or abuse: a linear model over pieces of words and pairs of words.
 
 The model is a table, made by `evaluation/guards/train.py`: a weight for each gram. A text's score is the sum of the weights of
-its grams over the square root of their number, through a logistic curve. Long texts are read in windows, and the worst counts,
-so that an attack at the end of a harmless page weighs as much as one alone.
+its grams over the square root of their number, through a logistic curve. A long text is read sentence by sentence, and the
+worst counts, so that an attack at the end of a harmless page weighs as much as one alone.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
 from pathlib import Path
 
 import msgspec
@@ -18,9 +18,9 @@ from gateway.guardrails.disguise import decoded, tokens
 
 FORMAT = 1
 MAX_CHARACTERS = 16_000  # of a longer text the two ends are read: a second of reading would stop every other request
-_MAX_TOKENS = 6_000  # compatibility characters may unfold into many
-_MAX_TOKEN = 48
-WINDOW, _STEP = 32, 8  # tokens
+_MAX_WORD = 48
+_SHORT, _FEWEST = 40, 4  # words: up to the one a text is read as a whole; a sentence under the other goes with the next
+_END = re.compile(r"(?<=[.!?…;:])\s+|\n+")
 _SHORTEST, _LONGEST = 2, 5  # characters of a piece of a word
 
 
@@ -67,42 +67,46 @@ class Classifier:
         """The probability (0 to 1) at the shares of the training data. Of a text over `MAX_CHARACTERS` the ends are read."""
         if len(text) > MAX_CHARACTERS:
             text = text[: MAX_CHARACTERS // 2] + "\n" + text[-MAX_CHARACTERS // 2 :]
-        hidden = decoded(text)
-        logit = max(self._logit(tokens(part)) for part in ([text, hidden] if hidden else [text]))
+        words = tokens(text)
+        passages = [words] if len(words) <= _SHORT else _passages(text)
+        if hidden := decoded(text):
+            passages += _passages(hidden)
+        logit = max(map(self._logit, passages), default=-math.inf)
         return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
 
     def _logit(self, words: Sequence[str]) -> float:
         if not words:
             return -math.inf
-        weight = self.model.weights.get
-        sums, counts = [0], [0]
-        for grams in units(words):
-            sums.append(sum([weight(gram, 0) for gram in grams]))
-            counts.append(len(grams))
-        sums, counts = list(accumulate(sums)), list(accumulate(counts))
-        last = len(sums) - 1
-        worst = max(
-            (sums[stop] - sums[start]) / math.sqrt(counts[stop] - counts[start]) for start, stop in _windows(last)
-        )
-        return self.model.bias + self.model.unit * worst
+        weight, found = self.model.weights.get, [*grams(words)]
+        return self.model.bias + self.model.unit * sum([weight(gram, 0) for gram in found]) / math.sqrt(len(found))
 
 
-def units(words: Sequence[str]) -> Iterator[list[str]]:
-    """The grams of a text, word by word: pieces of the word, and the word with those before it; the end is a word too."""
+def _passages(text: str) -> list[list[str]]:
+    """The words of each sentence; a long one in pieces."""
+    passages: list[list[str]] = []
+    words: list[str] = []
+    for sentence in _END.split(text):
+        words += tokens(sentence)
+        if len(words) >= _FEWEST:
+            passages += [words[start : start + _SHORT] for start in range(0, len(words), _SHORT)]
+            words = []
+    return [*passages, words] if words else passages
+
+
+def grams(words: Sequence[str]) -> Iterator[str]:
+    """The grams of a text: pieces of each word, and each word with those before it; the end is a word too."""
     trail = ["^"]
-    for word in words[:_MAX_TOKENS]:
-        padded = f" {word[:_MAX_TOKEN]} "
+    for word in words:
+        padded = f" {word[:_MAX_WORD]} "
         size = len(padded)
-        grams = [
-            padded[start : start + length]
-            for length in range(_SHORTEST, _LONGEST + 1)
-            for start in range(size - length + 1)
-        ]
+        for length in range(_SHORTEST, _LONGEST + 1):
+            for start in range(size - length + 1):
+                yield padded[start : start + length]
         if size > _LONGEST:
-            grams.append(padded)
-        yield grams + _sequences(trail, padded.strip())
+            yield padded
+        yield from _sequences(trail, padded.strip())
         trail = [*trail[-2:], padded.strip()]
-    yield _sequences(trail, "$")
+    yield from _sequences(trail, "$")
 
 
 def _sequences(trail: list[str], word: str) -> list[str]:
@@ -113,12 +117,3 @@ def _sequences(trail: list[str], word: str) -> list[str]:
     if len(trail) > 2:
         found.append(f"s{trail[-3]} {word}")
     return found
-
-
-def _windows(size: int) -> Iterator[tuple[int, int]]:
-    if size <= WINDOW + _STEP:
-        yield 0, size
-        return
-    for start in range(0, size - WINDOW, _STEP):
-        yield start, start + WINDOW
-    yield size - WINDOW, size

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.guardrails.classifier import FORMAT, BadModel, units
+from gateway.guardrails.classifier import FORMAT, BadModel, grams
 from gateway.guardrails.disguise import tokens
 
 _LONGEST = 400  # tokens that are read: the kind of a long text is told by its beginning
@@ -48,12 +48,12 @@ class Kinds:
     def of(self, text: str) -> dict[str, float]:
         """The probability of each kind; together they are 1."""
         table = self._table
-        grams = [gram for unit in units(tokens(text)[:_LONGEST]) for gram in unit]
+        found = [*grams(tokens(text)[:_LONGEST])]
         sums = [0] * len(table.kinds)
-        for gram in grams:
+        for gram in found:
             for place, weight in enumerate(table.weights.get(gram, ())):
                 sums[place] += weight
-        scale = table.unit / math.sqrt(max(1, len(grams)))
+        scale = table.unit / math.sqrt(max(1, len(found)))
         logits = [bias + scale * total for bias, total in zip(table.bias, sums, strict=True)]
         top = max(logits)
         powers = [math.exp(logit - top) for logit in logits]

@@ -70,6 +70,9 @@ async def test_each_question_is_asked_with_each_combination_and_seed(tokenizer: 
         assert (body["model"], body["temperature"], body["max_tokens"]) == ("m", 0.7, 160)
         seen.add((turns[instruction]["content"], body["seed"], instruction, opening, "logit_bias" in body))
     assert len(seen) == len(asked)
+    seeds = {seed: question for question, seed, *_ in seen}
+    assert len(seeds) == 2 * len(questions)
+    assert all(seeds[seed] == question for question, seed, *_ in seen)
 
 
 async def test_the_figures_are_printed_and_every_answer_kept(
@@ -110,7 +113,9 @@ def answered(question: str, text: str) -> Answer:
 
 def test_questions_are_compared_and_not_answers() -> None:
     before = [answered("a", FRENCH), answered("a", ENGLISH), answered("b", FRENCH), answered("c", ENGLISH)]
+    before.append(answered("d", FRENCH))
     after = [answered("a", FRENCH), answered("a", FRENCH), answered("b", ENGLISH), answered("c", ENGLISH)]
+    after.append(answered("d", "Oui."))  # too short to tell is no worse
     assert against(before, after) == (1, 1)
     assert against(before, before) == (0, 0)
 
