@@ -24,7 +24,7 @@ SCOPES_OF_ROLE: Final = {
     "member": frozenset({CHAT, MODELS, USAGE, KEYS}),
     "service": frozenset({CHAT, MODELS, USAGE}),
     "operator": frozenset({CHAT, MODELS, USAGE, KEYS, OPERATE}),
-    "admin": frozenset({CHAT, MODELS, USAGE, KEYS, OPERATE, ADMIN}),
+    "admin": frozenset({CHAT, LANGUAGES, MODELS, USAGE, KEYS, OPERATE, ADMIN}),  # languages: to give it to others
 }
 
 Kind = Literal["user", "client", "key", "outside"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from starlette.types import Send
@@ -41,7 +41,6 @@ _EVENT_STREAM = {
     "x-accel-buffering": "no",  # nginx would gather 16 KB otherwise
 }
 _JSON = {"content-type": "application/json"}
-_LONG: Final = 16_384  # characters; guards that read more would hold up everybody
 
 
 class Delivery:
@@ -84,7 +83,7 @@ class Delivery:
         rules = self.stages.guards.of(self._principal.tenant, request.model)
         self._inspection = inspection = Inspection(rules, request, allowed=frozenset(wishes.languages))
         try:
-            if sum(map(len, request.texts())) > _LONG:
+            if inspection.takes_time():
                 await asyncio.to_thread(inspection.admit)
             else:
                 inspection.admit()

@@ -16,7 +16,7 @@ import orjson
 
 from gateway.protocol import Request
 from gateway.settings import Settings
-from gateway.steering import INSTRUCTION, logit_bias
+from gateway.steering import logit_bias
 from gateway.target import Target
 from gateway.tokenizer import Tokenizer
 
@@ -55,8 +55,6 @@ class Reckoner:
     async def prompt_tokens(self, target: Target, request: Request) -> int:
         """At most so many tokens the prompt has, as the target's model server will count them; never 0."""
         texts, schemas = list(request.texts()), _schemas(request)
-        if request.task == "chat" and target.steering.instruction:
-            texts.append(INSTRUCTION)
         allowed = _allowance(target, request, len(texts)) + 2 * sum(schemas.count(sign) for sign in _STRUCTURE)
         allowed += target.image_tokens * sum(1 for _ in request.images())
         written = [*texts, schemas.decode()] if schemas else texts

@@ -25,6 +25,8 @@ from tests.loopback import serve
 from tests.upstream import Upstream, upstream
 
 MODEL = "tiiuae/falcon-7b-instruct"
+# Guards of answers that stop nothing, so that text leaves as it comes.
+LOOKING_ON: dict[str, Any] = {guard: {"mode": "annotate"} for guard in ("language", "moderation", "leaks", "loops")}
 LOCAL_KEY, OUTSIDE_KEY = "key-of-the-local-server", "key-of-the-outside-one"
 
 

@@ -40,7 +40,7 @@ _C = 30.0
 
 def train(date: str) -> Table:
     """Trains and prints how often the kind is right, out of fold."""
-    content = (HERE / "data" / "moderation_fr.jsonl").read_bytes()
+    content = b"".join((HERE / "data" / f"{name}.jsonl").read_bytes() for name in ("moderation_fr", "moderation_fr_2"))
     rows = [row for row in map(json.loads, content.splitlines()) if row["label"]]
     lists = [[*grams(tokens(row["text"]))] for row in rows]
     counter = CountVectorizer(analyzer=list, dtype=np.float64, min_df=2)
@@ -52,9 +52,8 @@ def train(date: str) -> Table:
     guessed = cross_val_predict(regression, matrix, wanted, cv=5)
     for kind in sorted(set(wanted)):
         here = wanted == kind
-        print(
-            f"{kind}: {np.mean(guessed[here] == kind):.0%} of {here.sum()} found, {np.mean(wanted[guessed == kind] == kind):.0%} right"
-        )
+        found, right = np.mean(guessed[here] == kind), np.mean(wanted[guessed == kind] == kind)
+        print(f"{kind}: {found:.0%} of {here.sum()} found, {right:.0%} right")
     regression.fit(matrix, wanted)
     weights = np.vstack([one.coef_[0] for one in regression.estimators_]).T
     biases = [round(float(one.intercept_[0]), 4) for one in regression.estimators_]

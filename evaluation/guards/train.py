@@ -23,15 +23,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
+from evaluation.guards import second
 from gateway.guardrails.classifier import FORMAT, Model, grams
 from gateway.guardrails.disguise import tokens
 
 HERE = Path(__file__).parent
 MODELS = HERE.parents[1] / "gateway" / "guardrails" / "models"
 DATA = {
-    "injection": ["injection_fr", "injection_en"],
-    "moderation": ["moderation_fr"],
-    "distress": ["distress_fr"],
+    "injection": ["injection_fr", "injection_fr_2", "injection_en", "injection_en_2"],
+    "moderation": ["moderation_fr", "moderation_fr_2"],
+    "distress": ["distress_fr", "distress_fr_2"],
 }
 # Categories that another task's files call harmless and that are not so here: they are left out.
 _NOT_LENT = {("moderation", "menace"), ("distress", "detresse"), ("distress", "sante")}
@@ -43,6 +44,7 @@ _C = 30.0  # inverse strength of the L2 penalty
 _FOLDS = 5
 _SALAD, _COMMON_WORDS = 4000, 20_000
 _SEED = 0
+_LENT = 2500
 _ALIKE = 0.5  # share of common words (Jaccard) from which two sentences are kept in one fold
 _CLIP = 99.99  # percentile of the weights that becomes 127
 
@@ -168,16 +170,34 @@ def train(task: str, date: str) -> Model:
     chances = probability(slope * scores + offset)
     harmless = own & (labels == 0)
     high, low = (threshold(chances[harmless], share[task]) for share in (HIGH, LOW))
+    print("the first look alone:")
     report(rows, labels, chances, (high, low))
+    kept = own | _sampled(rows)
+    picked = [row for row, keep in zip(rows, kept, strict=True) if keep]
+    spared = np.array([row.own and row.category in _COSTLY for row in picked])
+    folds = np.array([row.fold for row in picked])
+    looks = second.Looks(slope * scores[kept] + offset, labels[kept], own[kept], folds, spared)
+    learned, final = second.train(second.vectors([row.text for row in picked]), looks, high=HIGH[task], low=LOW[task])
+    asked = np.mean((chances[harmless] >= learned.since) & (chances[harmless] < learned.until))
+    print(f"both looks (a second one for {asked:.0%} of the harmless rows):")
+    report(picked, labels[kept], final, (learned.high, learned.low))
 
     matrix, factors = table.weighted(np.arange(len(rows)))
     regression = fitted(matrix, labels, costs)
     weights = regression.coef_[0] * factors * slope
     unit = float(np.percentile(np.abs(weights[factors > 0]), _CLIP)) / 127
     whole = np.clip(np.rint(weights / unit), -127, 127).astype(int)
-    kept = {str(table.names[index]): int(whole[index]) for index in np.flatnonzero(whole)}
+    weighed = {str(table.names[index]): int(whole[index]) for index in np.flatnonzero(whole)}
     bias = float(regression.intercept_[0]) * slope + offset
-    return Model(FORMAT, task, date, digest, high, low, bias, unit, kept)
+    return Model(FORMAT, task, date, digest, high, low, bias, unit, weighed, learned)
+
+
+def _sampled(rows: list[Row]) -> Any:
+    """Which of the sentences that others lend the second look learns from."""
+    lent = [index for index, row in enumerate(rows) if not row.own and row.category != "salad"]
+    chosen = np.zeros(len(rows), bool)
+    chosen[random.Random(_SEED).sample(lent, min(_LENT, len(lent)))] = True  # noqa: S311  # no secret
+    return chosen
 
 
 def report(rows: list[Row], labels: Any, chances: Any, limits: tuple[float, float]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.guardrails.classifier import Classifier
 from gateway.guardrails.gate import Violation
+from gateway.guardrails.second import probability
 
 
 class Abuse(Violation):
@@ -23,7 +24,7 @@ class AbuseStage:
 
     def feed(self, text: str) -> str:
         """See `Stage`."""
-        if self._classifier.score(text) >= self._threshold:
+        if probability(self._classifier.look(text).logit) >= self._threshold:
             self.found += 1
             if self._enforce:
                 raise Abuse

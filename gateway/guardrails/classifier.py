@@ -11,10 +11,12 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from gateway.guardrails.disguise import decoded, tokens
+from gateway.guardrails.second import Second, SecondLook, installed, probability
 
 FORMAT = 1
 MAX_CHARACTERS = 16_000  # of a longer text the two ends are read: a second of reading would stop every other request
@@ -40,6 +42,14 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bias: float
     unit: float
     weights: dict[str, int]
+    second: Second | None = None
+
+
+class Look(NamedTuple):
+    """What the table makes of a text: its logit, and the passage that it comes from."""
+
+    logit: float
+    passage: str
 
 
 class Classifier:
@@ -47,6 +57,17 @@ class Classifier:
 
     def __init__(self, model: Model) -> None:
         self.model = model
+        self._second = SecondLook(model.second) if model.second is not None and installed() else None
+
+    @property
+    def high(self) -> float:
+        """The threshold suggested for `score`, with a second look or without."""
+        return self.model.high if self._second is None else self._second.second.high
+
+    @property
+    def low(self) -> float:
+        """Where doubt begins."""
+        return self.model.low if self._second is None else self._second.second.low
 
     @classmethod
     def load(cls, path: Path) -> Classifier:
@@ -65,14 +86,28 @@ class Classifier:
 
     def score(self, text: str) -> float:
         """The probability (0 to 1) at the shares of the training data. Of a text over `MAX_CHARACTERS` the ends are read."""
+        return self.settle(self.look(text))
+
+    def look(self, text: str) -> Look:
+        """The first look, about a microsecond a character."""
         if len(text) > MAX_CHARACTERS:
             text = text[: MAX_CHARACTERS // 2] + "\n" + text[-MAX_CHARACTERS // 2 :]
         words = tokens(text)
-        passages = [words] if len(words) <= _SHORT else _passages(text)
+        passages = [(text, words)] if len(words) <= _SHORT else _passages(text)
         if hidden := decoded(text):
             passages += _passages(hidden)
-        logit = max(map(self._logit, passages), default=-math.inf)
-        return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
+        looks = [Look(self._logit(read), passage) for passage, read in passages]
+        return max(looks, default=Look(-math.inf, ""))
+
+    def hesitates(self, look: Look) -> bool:
+        """Whether `settle` would take a second look, which takes its time."""
+        return self._second is not None and self._second.hesitates(probability(look.logit))
+
+    def settle(self, look: Look) -> float:
+        """The probability after a second look, where one is needed."""
+        if self._second is None or not self.hesitates(look):
+            return probability(look.logit)
+        return probability(self._second.logit(look.passage, look.logit))
 
     def _logit(self, words: Sequence[str]) -> float:
         if not words:
@@ -81,16 +116,22 @@ class Classifier:
         return self.model.bias + self.model.unit * sum([weight(gram, 0) for gram in found]) / math.sqrt(len(found))
 
 
-def _passages(text: str) -> list[list[str]]:
-    """The words of each sentence; a long one in pieces."""
-    passages: list[list[str]] = []
+def _passages(text: str) -> list[tuple[str, list[str]]]:
+    """Each sentence and its words; a long one in pieces."""
+    passages: list[tuple[str, list[str]]] = []
     words: list[str] = []
+    held = ""
     for sentence in _END.split(text):
         words += tokens(sentence)
+        held = f"{held} {sentence}" if held else sentence
         if len(words) >= _FEWEST:
-            passages += [words[start : start + _SHORT] for start in range(0, len(words), _SHORT)]
-            words = []
-    return [*passages, words] if words else passages
+            if len(words) <= _SHORT:
+                passages.append((held, words))
+            else:
+                pieces = [words[start : start + _SHORT] for start in range(0, len(words), _SHORT)]
+                passages += [(" ".join(piece), piece) for piece in pieces]
+            words, held = [], ""
+    return [*passages, (held, words)] if words else passages
 
 
 def grams(words: Sequence[str]) -> Iterator[str]:

@@ -81,8 +81,12 @@ class Rules:
     def threshold(self, guard: str, name: str = "threshold") -> float:
         """The configured score, else the trained model's own."""
         given: float | None = getattr(getattr(self.tables, guard), name)
-        model = classifier(guard).model
-        return (model.low if name == "grey" else model.high) if given is None else given
+        if given is not None:
+            return given
+        trained = classifier(guard)
+        if name == "answers_threshold":  # answers have the first look alone: a second would hold up everybody's
+            return trained.model.high
+        return trained.low if name == "grey" else trained.high
 
     def gate(self, texts: Texts = NONE, allowed: frozenset[str] = frozenset(), last: Stage | None = None) -> Gate:
         """A fresh gate for one text of one answer; `allowed` languages are asked for, `last` is passed after all guards."""

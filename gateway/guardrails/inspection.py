@@ -13,6 +13,7 @@ from gateway import strings
 from gateway.errors import ContentPolicy, GuardUnavailable
 from gateway.exchange import Finding
 from gateway.guardrails.asked import language_asked
+from gateway.guardrails.classifier import Look
 from gateway.guardrails.gate import Gate
 from gateway.guardrails.guards import NAMES, Rules, Texts, classifier
 from gateway.guardrails.leaks import Instructions
@@ -29,6 +30,8 @@ _REFUSALS: Final = {
 _UNCHECKED: Final = "Votre demande ne peut pas être vérifiée pour le moment : réessayez dans un instant."
 # What is said last of a guard is the strongest of what was said of it.
 _STRENGTH: Final = ("off", "not_evaluated", "passed", "flagged", "modified", "blocked")
+_TRAINED: Final = ("injection", "distress", "moderation")
+_LONG: Final = 16_384  # characters; guards that read more would hold up everybody
 NOTHING: Final = Finding("not_evaluated")
 
 
@@ -46,8 +49,23 @@ class Inspection:
     allowed: frozenset[str] = frozenset()
     doubtful: list[str] = field(default_factory=list)
     distressed: bool = False
+    _looks: dict[tuple[str, str], Look] = field(default_factory=dict)
     _pseudonyms: Pseudonyms | None = None
     _texts: Texts | None = None
+
+    def takes_time(self) -> bool:
+        """Whether `admit` would hold up others: a long text, or one that needs a second look."""
+        if sum(map(len, self.request.texts())) > _LONG:
+            return True
+        try:
+            return any(
+                classifier(guard).hesitates(self._look(guard, text))
+                for guard in _TRAINED
+                if self.rules.mode(guard) != "off"
+                for text in self.request.said()
+            )
+        except Exception:  # noqa: BLE001  # `admit` meets it again, and knows what becomes of a guard that fails
+            return False
 
     def admit(self) -> None:
         """Let the request in.
@@ -144,7 +162,7 @@ class Inspection:
         rules, scores = self.rules, list[float]()
 
         def found() -> bool:
-            scores.extend(map(classifier("moderation").score, said))
+            scores.extend(self._score("moderation", text) for text in said)
             return max(scores, default=0.0) >= rules.threshold("moderation")
 
         self._refuse_if("moderation", found)
@@ -166,9 +184,17 @@ class Inspection:
     def _strings(self) -> list[str]:
         return list(strings.every(self.request.raw))
 
-    @staticmethod
-    def _most(name: str, texts: list[str]) -> float:
-        return max(map(classifier(name).score, texts), default=0.0)
+    def _most(self, name: str, texts: list[str]) -> float:
+        return max((self._score(name, text) for text in texts), default=0.0)
+
+    def _score(self, name: str, text: str) -> float:
+        return classifier(name).settle(self._look(name, text))
+
+    def _look(self, name: str, text: str) -> Look:
+        known = self._looks.get((name, text))
+        if known is None:
+            known = self._looks[name, text] = classifier(name).look(text)
+        return known
 
     def _refuse_if(self, guard: str, check: Callable[[], bool]) -> None:
         if self._found(guard, check) and self.rules.mode(guard) == "enforce":

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from auth import database, schema
 from gateway.ledger import LINEAGE
-from tests.house import House, house
+from tests.house import LOOKING_ON, House, house
 
 
 @pytest.fixture
@@ -44,6 +44,6 @@ async def plain_home(tmp_path: Path) -> AsyncIterator[House]:
     async with house(
         tmp_path,
         routing={"failures": 1_000_000},
-        guards={"language": {"mode": "annotate"}, "terms": {"terms": ["zorglub"]}},
+        guards={**LOOKING_ON, "terms": {"terms": ["zorglub"]}},
     ) as running:
         yield running

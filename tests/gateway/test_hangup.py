@@ -42,8 +42,11 @@ directory = "{folder}"
 requests_per_minute = 0
 [routing]
 probe_seconds = 0.1
-[guards.language]
-mode = "annotate"
+[guards]
+language.mode = "annotate"
+moderation.mode = "annotate"
+leaks.mode = "annotate"
+loops.mode = "annotate"
 [targets.{target}]
 kind = "vllm"
 urls = ["{url}"]

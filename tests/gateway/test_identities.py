@@ -27,7 +27,7 @@ from tests.auth.forge import AUDIENCE, ISSUER, NOW, forge, good_claims, good_hea
 from tests.auth.provider import EC, HOME, RSA, Provider, Signer
 from tests.auth.provider import STRANGER as STRANGER_OF_THEIRS
 from tests.auth.test_bad_tokens import STRANGER, TOKENS
-from tests.house import MODEL, House, house
+from tests.house import LOOKING_ON, MODEL, House, house
 from tests.stores import execute
 
 
@@ -198,7 +198,7 @@ async def test_an_address_that_guesses_waits_and_the_owner_gets_in_from_elsewher
 
 
 async def test_a_key_has_a_limit_of_its_own_within_its_owner_s(tmp_path: Path) -> None:
-    async with house(tmp_path, guards={"language": {"mode": "annotate"}}) as home:
+    async with house(tmp_path, guards=LOOKING_ON) as home:
         users, keys = (
             UserStore(home.engine),
             administrators(home.settings, home.engine, sealer(home.settings), Passwords(CHEAPEST)).key_store,

@@ -10,7 +10,7 @@ from gateway.reckoning import Reckoner
 from gateway.reload import Reload
 from gateway.routing import Catalogue
 from gateway.settings import BadSettings, Settings, load
-from tests.house import MODEL, house
+from tests.house import LOOKING_ON, MODEL, house
 
 KEY = "k-hunter2"
 
@@ -83,7 +83,7 @@ async def test_the_model_server_gets_the_key_that_the_file_held_at_start(tmp_pat
     path = tmp_path / "key"
     path.write_text(f"{KEY}\n")
     keyed = {"api_key_env": None, "api_key_file": path}
-    async with house(tmp_path, targets={"local": keyed}, guards={"language": {"mode": "annotate"}}) as home:
+    async with house(tmp_path, targets={"local": keyed}, guards=LOOKING_ON) as home:
         for content in ("another", None):
             await home.client().chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Bonjour"}])
             path.unlink() if content is None else path.write_text(content)

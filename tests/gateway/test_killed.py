@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from tests.gateway.dying import WORDS
-from tests.house import MODEL, house
+from tests.house import LOOKING_ON, MODEL, house
 
 STREAMS, NAMES = 50, ("un", "deux", "trois")
 ASK: dict[str, Any] = {
@@ -73,9 +73,7 @@ async def listen(session: aiohttp.ClientSession, url: str, told: Told) -> None:
 async def test_a_killed_replica_loses_only_the_streams_committed_on_it(tmp_path: Path) -> None:
     async with server(NAMES[0]) as (doomed, first), server(NAMES[1]) as (_, second), server(NAMES[2]) as (_, third):
         local = {"urls": [first, second, third]}
-        async with house(
-            tmp_path, targets={"local": local}, guards={"language": {"mode": "annotate"}}, times={"idle": 10}
-        ) as home:
+        async with house(tmp_path, targets={"local": local}, guards=LOOKING_ON, times={"idle": 10}) as home:
             headers = {"authorization": f"Bearer {home.token(may_leave=False)}"}
             async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as session:
                 told = [Told() for _ in range(STREAMS)]

@@ -38,7 +38,13 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
 async def limited(state: dict[str, Any], limits: dict[str, Any], **more: dict[str, Any]) -> AsyncIterator[House]:
     async with house(
         state["directory"],
-        **{"state": state, "limits": {"requests_per_minute": 0, **limits}, "targets": PRICED, **more},
+        **{
+            "state": state,
+            "limits": {"requests_per_minute": 0, **limits},
+            "targets": PRICED,
+            "guards": {"loops": {"mode": "annotate"}},  # the fakes say one sentence ten times
+            **more,
+        },
     ) as home:
         yield home
 

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.settings import Times
 from gateway.upstream import Upstream as Client
 from tests.gateway.test_load import OLD, metrics
-from tests.house import MODEL, House, house
+from tests.house import LOOKING_ON, MODEL, House, house
 from tests.loopback import serve
 from tests.upstream import Exchange, chunk, refuses, says, upstream
 
@@ -28,9 +28,7 @@ CUT, WHOLE = "Un début coupé. ", "Une réponse entière. "
 async def pool(folder: Path, *urls: str, **routing: Any) -> AsyncIterator[House]:
     """A gateway whose target `local` has these replicas, before the outside one; the language is only annotated."""
     target = {"kind": "vllm", "urls": list(urls), "model": "falcon"}
-    async with house(
-        folder, targets={"local": target}, routing=routing, guards={"language": {"mode": "annotate"}}
-    ) as running:
+    async with house(folder, targets={"local": target}, routing=routing, guards=LOOKING_ON) as running:
         yield running
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.house import MODEL, House, house
+from tests.house import LOOKING_ON, MODEL, House, house
 from tests.upstream import Exchange, chunk, usage
 
 TEXT = st.text(st.sampled_from("abcdé œ’«»\U0001f600\n.!? "), min_size=1, max_size=12)
@@ -92,7 +92,7 @@ async def events_of(home: House, *, include_usage: bool) -> tuple[int, list[str]
 @pytest.fixture
 async def patient_home(tmp_path: Path) -> AsyncIterator[House]:
     """A gateway that goes on asking a server that fails again and again; the language is only annotated."""
-    async with house(tmp_path, guards={"language": {"mode": "annotate"}}, routing={"failures": 1_000_000}) as running:
+    async with house(tmp_path, guards=LOOKING_ON, routing={"failures": 1_000_000}) as running:
         yield running
 
 

@@ -1,0 +1,112 @@
+"""Trains what a model file holds for the second look: a network over E5's vectors, and how it decides with the first look."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+
+from gateway.guardrails.second import Second, embedder
+
+CACHE = Path(__file__).parent / ".vectors.npz"  # E5 takes minutes for all sentences
+_UNITS, _DECAY, _EPOCHS, _SEED = 64, 1.0, 60, 0
+# Shares of the task's harmless sentences above the first look's score from which it hesitates, and up to which.
+_SINCE, _UNTIL = 0.25, 0.002
+_SPARED, _TIMES = 0.006, 4  # share of the spared rows that may lie above the threshold; how often the network sees each
+
+
+class Looks(NamedTuple):
+    """What is known of each row out of fold: the first look's logit, the label, whether the row is the task's own, the fold.
+
+    `spared` are harmless rows that must hardly ever be taken for abuse.
+    """
+
+    logits: Any
+    labels: Any
+    own: Any
+    folds: Any
+    spared: Any
+
+
+def vectors(texts: list[str]) -> Any:
+    """E5's vector of each text; those seen before come from a file."""
+    known: dict[str, Any] = {}
+    if CACHE.exists():
+        with np.load(CACHE, allow_pickle=False) as kept:
+            known = dict(zip(kept["names"].tolist(), kept["vectors"], strict=True))
+    names = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+    missing = [(name, text) for name, text in zip(names, texts, strict=True) if name not in known]
+    for number, (name, text) in enumerate(missing, start=1):
+        known[name] = embedder().vector(text).copy()
+        if number % 250 == 0 or number == len(missing):
+            sys.stderr.write(f"{number} of {len(missing)} sentences have a vector\n")
+    if missing:
+        np.savez(CACHE, names=np.array(list(known)), vectors=np.stack(list(known.values())))
+    return np.stack([known[name] for name in names])
+
+
+def train(seen: Any, looks: Looks, *, high: float, low: float) -> tuple[Second, Any]:
+    """The second look, and the final probability of each row out of fold.
+
+    `seen` are the vectors; `high` and `low` the shares of harmless sentences that may lie above the thresholds.
+    """
+    middle, spread = seen.mean(0), seen.std(0)
+    scaled = (seen - middle) / spread
+    logits = np.zeros(len(seen))
+    for fold in np.unique(looks.folds):
+        learned, asked = _repeated(looks.folds != fold, looks.spared), looks.folds == fold
+        logits[asked] = _logits(_network(scaled[learned], looks.labels[learned]), scaled[asked])
+    both = np.stack([logits, looks.logits], 1)
+    curve = LogisticRegression(C=1e6).fit(both[looks.own], looks.labels[looks.own])
+    first, final = _chance(looks.logits), _chance(curve.decision_function(both))
+    harmless = looks.own & (looks.labels == 0)
+    since, until = (round(float(np.quantile(first[harmless], 1 - share)), 4) for share in (_SINCE, _UNTIL))
+    final = np.where((first >= since) & (first < until), final, first)
+    limits = [round(float(np.quantile(final[harmless], 1 - share)), 3) for share in (high, low)]
+    if looks.spared.any():
+        limits[0] = max(limits[0], round(float(np.quantile(final[looks.spared], 1 - _SPARED)), 3))
+    learned = _repeated(looks.labels >= 0, looks.spared)
+    network = _network(scaled[learned], looks.labels[learned])
+    hidden = network.coefs_[0].T / spread
+    second = Second(
+        since=since,
+        until=until,
+        high=limits[0],
+        low=limits[1],
+        hidden=[[round(float(weight), 4) for weight in row] for row in hidden],
+        hidden_bias=[round(float(bias), 4) for bias in network.intercepts_[0] - hidden @ middle],
+        out=[round(float(weight), 4) for weight in network.coefs_[1][:, 0]],
+        out_bias=round(float(network.intercepts_[1][0]), 4),
+        own=float(curve.coef_[0, 0]),
+        first=float(curve.coef_[0, 1]),
+        offset=float(curve.intercept_[0]),
+    )
+    return second, final
+
+
+def _repeated(chosen: Any, spared: Any) -> Any:
+    """The indices of the chosen rows, those of spared ones several times."""
+    return np.concatenate([np.flatnonzero(chosen), *[np.flatnonzero(chosen & spared)] * (_TIMES - 1)])
+
+
+def _network(seen: Any, labels: Any) -> MLPClassifier:
+    network = MLPClassifier((_UNITS,), alpha=_DECAY, max_iter=_EPOCHS, random_state=_SEED)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is chosen, not waited for
+        return network.fit(seen, labels)
+
+
+def _logits(network: MLPClassifier, seen: Any) -> Any:
+    chances = np.clip(network.predict_proba(seen)[:, 1], 1e-9, 1 - 1e-9)
+    return np.log(chances / (1 - chances))
+
+
+def _chance(logits: Any) -> Any:
+    return 1 / (1 + np.exp(-logits))
