@@ -16,7 +16,7 @@ from sklearn.neural_network import MLPClassifier
 from gateway.guardrails.second import Second, embedder
 
 CACHE = Path(__file__).parent / ".vectors.npz"  # E5 takes minutes for all sentences
-_UNITS, _DECAY, _EPOCHS, _SEED = 64, 1.0, 60, 0
+_UNITS, _DECAY, _EPOCHS, _NETWORKS = 64, 1.0, 60, 4  # networks that differ by chance alone, and whose mean counts
 # Shares of the task's harmless sentences above the first look's score from which it hesitates, and up to which.
 _SINCE, _UNTIL = 0.25, 0.002
 _SPARED, _TIMES = 0.006, 4  # share of the spared rows that may lie above the threshold; how often the network sees each
@@ -62,7 +62,7 @@ def train(seen: Any, looks: Looks, *, high: float, low: float) -> tuple[Second, 
     logits = np.zeros(len(seen))
     for fold in np.unique(looks.folds):
         learned, asked = _repeated(looks.folds != fold, looks.spared), looks.folds == fold
-        logits[asked] = _logits(_network(scaled[learned], looks.labels[learned]), scaled[asked])
+        logits[asked] = _logits(_networks(scaled[learned], looks.labels[learned]), scaled[asked])
     both = np.stack([logits, looks.logits], 1)
     curve = LogisticRegression(C=1e6).fit(both[looks.own], looks.labels[looks.own])
     first, final = _chance(looks.logits), _chance(curve.decision_function(both))
@@ -73,17 +73,19 @@ def train(seen: Any, looks: Looks, *, high: float, low: float) -> tuple[Second, 
     if looks.spared.any():
         limits[0] = max(limits[0], round(float(np.quantile(final[looks.spared], 1 - _SPARED)), 3))
     learned = _repeated(looks.labels >= 0, looks.spared)
-    network = _network(scaled[learned], looks.labels[learned])
-    hidden = network.coefs_[0].T / spread
+    networks = _networks(scaled[learned], looks.labels[learned])
+    hidden = np.concatenate([network.coefs_[0].T for network in networks]) / spread
+    biases = np.concatenate([network.intercepts_[0] for network in networks]) - hidden @ middle
+    out = np.concatenate([network.coefs_[1][:, 0] for network in networks]) / _NETWORKS
     second = Second(
         since=since,
         until=until,
         high=limits[0],
         low=limits[1],
         hidden=[[round(float(weight), 4) for weight in row] for row in hidden],
-        hidden_bias=[round(float(bias), 4) for bias in network.intercepts_[0] - hidden @ middle],
-        out=[round(float(weight), 4) for weight in network.coefs_[1][:, 0]],
-        out_bias=round(float(network.intercepts_[1][0]), 4),
+        hidden_bias=[round(float(bias), 4) for bias in biases],
+        out=[round(float(weight), 4) for weight in out],
+        out_bias=round(float(np.mean([network.intercepts_[1][0] for network in networks])), 4),
         own=float(curve.coef_[0, 0]),
         first=float(curve.coef_[0, 1]),
         offset=float(curve.intercept_[0]),
@@ -96,16 +98,18 @@ def _repeated(chosen: Any, spared: Any) -> Any:
     return np.concatenate([np.flatnonzero(chosen), *[np.flatnonzero(chosen & spared)] * (_TIMES - 1)])
 
 
-def _network(seen: Any, labels: Any) -> MLPClassifier:
-    network = MLPClassifier((_UNITS,), alpha=_DECAY, max_iter=_EPOCHS, random_state=_SEED)
+def _networks(seen: Any, labels: Any) -> list[MLPClassifier]:
+    networks = [
+        MLPClassifier((_UNITS,), alpha=_DECAY, max_iter=_EPOCHS, random_state=seed) for seed in range(_NETWORKS)
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is chosen, not waited for
-        return network.fit(seen, labels)
+        return [network.fit(seen, labels) for network in networks]
 
 
-def _logits(network: MLPClassifier, seen: Any) -> Any:
-    chances = np.clip(network.predict_proba(seen)[:, 1], 1e-9, 1 - 1e-9)
-    return np.log(chances / (1 - chances))
+def _logits(networks: list[MLPClassifier], seen: Any) -> Any:
+    chances = [np.clip(network.predict_proba(seen)[:, 1], 1e-9, 1 - 1e-9) for network in networks]
+    return np.mean([np.log(chance / (1 - chance)) for chance in chances], 0)
 
 
 def _chance(logits: Any) -> Any:
