@@ -82,13 +82,10 @@ class Delivery:
             self._principal.require(LANGUAGES)
         rules = self.stages.guards.of(self._principal.tenant, request.model)
         self._inspection = inspection = Inspection(rules, request, allowed=frozenset(wishes.languages))
-        try:
-            if inspection.takes_time():
-                await asyncio.to_thread(inspection.admit)
-            else:
-                inspection.admit()
-        finally:
-            exchange.guards = inspection.audit(())
+        if inspection.takes_time():
+            await asyncio.to_thread(inspection.admit)
+        else:
+            inspection.admit()
 
     async def _judge(self) -> None:
         """Have a model look at what moderation is not sure of; raises ContentPolicy."""
@@ -104,10 +101,7 @@ class Delivery:
         except NotJudged as reason:
             inspection.judged(None, f"judge: {reason}", self.stages.clock() - began)
             return
-        try:
-            inspection.judged(abusive, None, self.stages.clock() - began)
-        finally:
-            self.exchange.guards = inspection.audit(())
+        inspection.judged(abusive, None, self.stages.clock() - began)
 
     async def ladder(self, request: Request) -> Ladder:
         """The targets that may and can answer, what they may use being reserved.
@@ -147,7 +141,8 @@ class Delivery:
                 await self._stream(chunks, tries, surface)
             else:
                 whole = collect.completion([chunk async for chunk in chunks], tries.usage())
-                tries.audit()
+                if request.wishes.audit:
+                    tries.audit()
                 await self.whole(orjson.dumps({**surface.whole(whole), **self._told(request)}))
 
     def _told(self, request: Request) -> dict[str, Any]:

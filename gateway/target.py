@@ -54,7 +54,7 @@ class Target(Part):
 
     `tasks` is what the servers do; by default what one of that kind does. `context_length` in tokens: a request that does not
     fit goes to a target of more; unset, it is what the servers say. `tokenizer` is the served model's tokenizer.json: prompts
-
+    are counted by it, and `template_tokens` more for what the chat template and our instruction add. `images`: messages may hold
     images, each of at most `image_tokens`. Each replica gets at most `concurrency` requests at once (0 is no bound); up to
     `queue_length` more wait for `queue_seconds` at the longest, then the next target is asked.
 

@@ -253,7 +253,8 @@ class Tries:
         if self._exchange.state is State.QUEUED:
             self._exchange.move(State.COMMITTED)
             self._exchange.first_text = self._stages.clock()
-            self.audit()
+            if self.request.stream:  # its headers leave now; those of a plain answer with all of it
+                self.audit()
 
 
 def _closing(violation: Violation, *, begun: bool) -> str:

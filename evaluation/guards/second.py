@@ -17,8 +17,10 @@ from gateway.guardrails.second import Second, embedder
 
 CACHE = Path(__file__).parent / ".vectors.npz"  # E5 takes minutes for all sentences
 _UNITS, _DECAY, _EPOCHS, _NETWORKS = 64, 1.0, 60, 4  # networks that differ by chance alone, and whose mean counts
-# Shares of the task's harmless sentences above the first look's score from which it hesitates, and up to which.
+# Shares of the task's harmless sentences above the first look's score from which it hesitates, and up to which; of ordinary ones,
+# which are what traffic is like, far fewer may cost a second look, or be flagged.
 _SINCE, _UNTIL = 0.25, 0.002
+_ORDINARY_SINCE, _ORDINARY_HIGH = 0.02, 0.001
 _SPARED, _TIMES = 0.006, 4  # share of the spared rows that may lie above the threshold; how often the network sees each
 
 
@@ -67,11 +69,13 @@ def train(seen: Any, looks: Looks, *, high: float, low: float) -> tuple[Second, 
     curve = LogisticRegression(C=1e6).fit(both[looks.own], looks.labels[looks.own])
     first, final = _chance(looks.logits), _chance(curve.decision_function(both))
     harmless = looks.own & (looks.labels == 0)
-    since, until = (round(float(np.quantile(first[harmless], 1 - share)), 4) for share in (_SINCE, _UNTIL))
+    since, until = (_above(first[harmless], share) for share in (_SINCE, _UNTIL))
+    since = max(since, _above(first[~looks.own], _ORDINARY_SINCE))
     final = np.where((first >= since) & (first < until), final, first)
-    limits = [round(float(np.quantile(final[harmless], 1 - share)), 3) for share in (high, low)]
+    limits = [_above(final[harmless], share) for share in (high, low)]
+    limits[0] = max(limits[0], _above(final[~looks.own], _ORDINARY_HIGH))
     if looks.spared.any():
-        limits[0] = max(limits[0], round(float(np.quantile(final[looks.spared], 1 - _SPARED)), 3))
+        limits[0] = max(limits[0], _above(final[looks.spared], _SPARED))
     learned = _repeated(looks.labels >= 0, looks.spared)
     networks = _networks(scaled[learned], looks.labels[learned])
     hidden = np.concatenate([network.coefs_[0].T for network in networks]) / spread
@@ -91,6 +95,11 @@ def train(seen: Any, looks: Looks, *, high: float, low: float) -> tuple[Second, 
         offset=float(curve.intercept_[0]),
     )
     return second, final
+
+
+def _above(chances: Any, share: float) -> float:
+    """The probability above which that share lies."""
+    return round(float(np.quantile(chances, 1 - share)), 4)
 
 
 def _repeated(chosen: Any, spared: Any) -> Any:

@@ -34,6 +34,8 @@ DATA = {
     "moderation": ["moderation_fr", "moderation_fr_2"],
     "distress": ["distress_fr", "distress_fr_2"],
 }
+# Everyday language, harmless to every task.
+ORDINARY = ["ordinary_fr", "ordinary_fr_2", "ordinary_en"]
 # Categories that another task's files call harmless and that are not so here: they are left out.
 _NOT_LENT = {("moderation", "menace"), ("distress", "detresse"), ("distress", "sante")}
 # Share of the harmless sentences (which were written to be hard) that may lie above the threshold.
@@ -44,7 +46,9 @@ _C = 30.0  # inverse strength of the L2 penalty
 _FOLDS = 5
 _SALAD, _COMMON_WORDS = 4000, 20_000
 _SEED = 0
-_LENT = 2500
+_LENT = 5000
+_WITH_CODE = 600
+_ORDINARY_HIGH = 0.001  # share of the sentences lent that may lie above the threshold
 _ALIKE = 0.5  # share of common words (Jaccard) from which two sentences are kept in one fold
 _CLIP = 99.99  # percentile of the weights that becomes 127
 
@@ -63,7 +67,7 @@ def read(task: str) -> tuple[list[Row], str]:
     """The sentences for a task, each once, and the SHA-256 of the files they come from."""
     seen: dict[str, Row] = {}
     digest = hashlib.sha256()
-    names = DATA[task] + sorted(name for other in DATA if other != task for name in DATA[other])
+    names = DATA[task] + sorted(name for other in DATA if other != task for name in DATA[other]) + ORDINARY
     for name in names:
         content = (HERE / "data" / f"{name}.jsonl").read_bytes()
         digest.update(content)
@@ -96,6 +100,15 @@ def salad(count: int) -> list[Row]:
             text = " ".join(rng.choices(words, frequencies, k=rng.randint(4, 36)))
             made.append(Row(text, 0, "salad", False, number % _FOLDS))
     return made
+
+
+def with_code(rows: list[Row], count: int) -> list[Row]:
+    """So many rows of the task, of both labels, with a piece of code after them: code says nothing of what is asked."""
+    rng = random.Random(_SEED)  # noqa: S311  # no secret
+    content = (HERE / "data" / "snippets.txt").read_text(encoding="utf-8")
+    snippets = [f"```{piece}```" for piece in content.split("```")[1::2]]
+    chosen = rng.sample([row for row in rows if row.own], count)
+    return [row._replace(text=f"{row.text}\n\n{rng.choice(snippets)}") for row in chosen]
 
 
 class Grams:
@@ -159,7 +172,7 @@ def threshold(harmless: Any, share: float) -> float:
 def train(task: str, date: str) -> Model:
     """Trains and prints what to expect of the model."""
     rows, digest = read(task)
-    rows += salad(_SALAD)
+    rows += with_code(rows, _WITH_CODE) + salad(_SALAD)
     labels = np.array([row.label for row in rows])
     own = np.array([row.own for row in rows])
     costs = np.array([_COSTLY.get(row.category, 1.0) if row.own else 1.0 for row in rows])
@@ -170,6 +183,7 @@ def train(task: str, date: str) -> Model:
     chances = probability(slope * scores + offset)
     harmless = own & (labels == 0)
     high, low = (threshold(chances[harmless], share[task]) for share in (HIGH, LOW))
+    high = max(high, threshold(chances[~own], _ORDINARY_HIGH))
     print("the first look alone:")
     report(rows, labels, chances, (high, low))
     kept = own | _sampled(rows)

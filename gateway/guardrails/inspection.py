@@ -13,7 +13,7 @@ from gateway import strings
 from gateway.errors import ContentPolicy, GuardUnavailable
 from gateway.exchange import Finding
 from gateway.guardrails.asked import language_asked
-from gateway.guardrails.classifier import Look
+from gateway.guardrails.classifier import Look, Passage, passages
 from gateway.guardrails.gate import Gate
 from gateway.guardrails.guards import NAMES, Rules, Texts, classifier
 from gateway.guardrails.leaks import Instructions
@@ -49,6 +49,7 @@ class Inspection:
     allowed: frozenset[str] = frozenset()
     doubtful: list[str] = field(default_factory=list)
     distressed: bool = False
+    _read: dict[str, list[Passage]] = field(default_factory=dict)
     _looks: dict[tuple[str, str], Look] = field(default_factory=dict)
     _pseudonyms: Pseudonyms | None = None
     _texts: Texts | None = None
@@ -193,7 +194,10 @@ class Inspection:
     def _look(self, name: str, text: str) -> Look:
         known = self._looks.get((name, text))
         if known is None:
-            known = self._looks[name, text] = classifier(name).look(text)
+            read = self._read.get(text)
+            if read is None:
+                read = self._read[text] = passages(text)
+            known = self._looks[name, text] = classifier(name).look_at(read)
         return known
 
     def _refuse_if(self, guard: str, check: Callable[[], bool]) -> None:

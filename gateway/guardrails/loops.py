@@ -67,7 +67,9 @@ def _loops(words: str) -> bool:
         if place < 0:
             return False
         period = end - _KEY - place
-        run = _SHORT_RUN if period < _SHORT else _COPIES * period - 1  # without the last space
+        block = words[-period:]
+        least = (block + block).find(block, 1)  # what is repeated may itself be something shorter, repeated
+        run = _SHORT_RUN if least < _SHORT else _COPIES * period - 1  # without the last space
         if run + period <= end and words[-run:] == words[-run - period : -period]:
             return True
     return False

@@ -51,8 +51,10 @@ class Embedder:
 
     def vector(self, text: str) -> np.ndarray[Any, Any]:
         """384 numbers, of length 1. Other threads run meanwhile."""
+        plain = text[:LONGEST].replace("\0", " ").encode(errors="replace").decode()
         with self._turn:
-            return self._model.query(text[:LONGEST].replace("\0", " ").encode(errors="replace").decode())
+            vector: np.ndarray[Any, Any] = self._model.query(plain)
+        return vector
 
 
 @cache
