@@ -60,7 +60,8 @@ def cut(text: str) -> Iterator[str]:
     """The sentences of a text, as the output gate cuts it."""
     start = 0
     while (stop := sentences.end(text, start, HOLD)) is not None:
-        yield text[start:stop]
+        if text[start:stop].strip():
+            yield text[start:stop]
         start = stop
     if text[start:].strip():
         yield text[start:]

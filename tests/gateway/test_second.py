@@ -1,0 +1,73 @@
+"""The second look at doubtful texts: when it is taken, that others go on meanwhile, and what happens without it."""
+
+import math
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.guard_settings import Guards as GuardSettings
+from gateway.guardrails import classifier as classifier_module
+from gateway.guardrails.classifier import Classifier
+from gateway.guardrails.guards import Guards, classifier
+from gateway.guardrails.inspection import Inspection
+from gateway.guardrails.second import embedder, installed, probability
+from tests.gateway.requests import request
+
+PLAIN = "Comment suivre mon avis sur la plateforme ?"
+
+
+def doubtful(name: str, since: float, until: float) -> Classifier:
+    """The shipped model, which hesitates between other scores."""
+    model = classifier(name).model
+    assert model.second is not None
+    return Classifier(
+        msgspec.structs.replace(model, second=msgspec.structs.replace(model.second, since=since, until=until))
+    )
+
+
+def test_the_package_is_there_where_the_tests_run() -> None:
+    assert installed()
+
+
+def test_a_vector_has_length_one_and_is_the_same_each_time() -> None:
+    first, again = embedder().vector(PLAIN), embedder().vector(PLAIN)
+    assert first.shape == (384,)
+    assert math.isclose(float(first @ first), 1.0, abs_tol=1e-3)
+    assert (first == again).all()
+
+
+@pytest.mark.parametrize("text", ["", "\0", "\ud800 seul", "x" * 100_000, "🙂" * 700])
+def test_any_text_has_a_score(text: str) -> None:
+    assert 0.0 <= doubtful("injection", 0.0, 1.1).score(text) <= 1.0
+
+
+@pytest.mark.parametrize("name", ["injection", "moderation", "distress"])
+def test_it_is_taken_only_between_the_two_scores(name: str) -> None:
+    never, always = doubtful(name, 2.0, 2.0), doubtful(name, 0.0, 1.1)
+    look = never.look(PLAIN)
+    assert not never.hesitates(look)
+    assert never.settle(look) == probability(look.logit)
+    assert always.hesitates(look)
+    assert always.settle(look) != probability(look.logit)
+
+
+def test_without_the_package_the_first_look_decides_by_thresholds_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classifier_module, "installed", lambda: False)
+    model = classifier("injection").model
+    alone = Classifier(model)
+    assert (alone.high, alone.low) == (model.high, model.low)
+    assert not alone.hesitates(alone.look(PLAIN))
+    assert model.second is not None
+    assert (classifier("injection").high, classifier("injection").low) == (model.second.high, model.second.low)
+
+
+def test_a_request_that_needs_one_is_looked_at_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def inspected(**fields: Any) -> Inspection:
+        return Inspection(Guards(GuardSettings()).of(), request(**fields))
+
+    assert not inspected().takes_time()
+    assert inspected(messages=[{"role": "user", "content": "mot " * 5000}]).takes_time()
+    monkeypatch.setattr(Classifier, "hesitates", lambda *_: True)
+    assert inspected().takes_time()
+    assert not inspected(messages=[{"role": "system", "content": PLAIN}]).takes_time()
