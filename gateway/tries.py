@@ -73,7 +73,7 @@ class Tries:
                             async for chunk in chunks:
                                 self._commit()
                                 yield chunk
-                except (Drift, ContextLengthExceeded, Failure) as cause:
+                except (Drift, GatewayError, Failure) as cause:
                     if self._exchange.state is State.QUEUED:
                         failure = self._moved_on(cause, ladder) or failure
                         ask = await ladder.current()
@@ -89,7 +89,7 @@ class Tries:
             self._commit()
             yield chunk
 
-    def _going_on(self, cause: Drift | ContextLengthExceeded | Failure, ladder: Ladder, asked: Ask) -> Ask | None:
+    def _going_on(self, cause: Drift | GatewayError | Failure, ladder: Ladder, asked: Ask) -> Ask | None:
         """What to ask after an answer has left French half-way: the same replica, which goes on from the last good sentence.
 
         None when the answer has to end here; raises `cause` where that is no drift and nothing was repaired.
@@ -136,7 +136,7 @@ class Tries:
         """A chunk without a choice, to carry what is said beside the answer."""
         return self._begun().wrap_none()
 
-    def _moved_on(self, cause: Drift | ContextLengthExceeded | Failure, ladder: Ladder) -> Failure | None:
+    def _moved_on(self, cause: Drift | GatewayError | Failure, ladder: Ladder) -> Failure | None:
         """Go on after an ask that gave nothing, and give its failure; raises `cause` when there is no going on."""
         if isinstance(cause, Drift):
             ladder.drifted()
@@ -145,8 +145,8 @@ class Tries:
                 raise cause
             ladder.failed()
             return cause
-        elif not ladder.too_long() and not self._exchange.repairs:  # a repair's longer prompt is not the caller's fault
-            raise cause
+        elif not isinstance(cause, ContextLengthExceeded) or not (ladder.too_long() or self._exchange.repairs):
+            raise cause  # but for a repair's longer prompt, which is not the caller's fault
         return None
 
     async def _asked(self, ask: Ask) -> AsyncGenerator[Chunk]:

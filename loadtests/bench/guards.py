@@ -53,7 +53,9 @@ _ANSWER = (
     + json.dumps({"choices": [], "usage": _USAGE}).encode()
     + b"\n\ndata: [DONE]\n\n"
 )
-_RESPONSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n" % len(_ANSWER) + _ANSWER
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n" % len(_ANSWER)
+_RESPONSE = _HEAD + _ANSWER
+_PACE = "pace-ms"  # in a request's body: milliseconds between two tokens
 _EMPTY = b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 27\r\n\r\n{"object":"list","data":[]}'
 
 
@@ -65,10 +67,24 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             length = next(
                 (line[15:] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), b"0"
             )
-            await reader.readexactly(int(length))
-            writer.write(_EMPTY if head.startswith(b"GET") else _RESPONSE)
+            body = await reader.readexactly(int(length))
+            if head.startswith(b"GET"):
+                writer.write(_EMPTY)
+            elif pace := json.loads(body).get(_PACE):
+                await _paced(writer, pace / 1000)
+            else:
+                writer.write(_RESPONSE)
             await writer.drain()
     writer.close()
+
+
+async def _paced(writer: asyncio.StreamWriter, seconds: float) -> None:
+    """The answer token by token, as a model says it."""
+    writer.write(_HEAD)
+    for event in _ANSWER.split(b"\n\n")[:-1]:
+        writer.write(event + b"\n\n")
+        await writer.drain()
+        await asyncio.sleep(seconds)
 
 
 def _configuration(folder: Path, port: int, upstream: int, *, on: bool) -> Path:
@@ -146,6 +162,21 @@ async def _rate(
     return done / (time.perf_counter() - began)
 
 
+async def _first_text(session: aiohttp.ClientSession, url: str, token: str, pace: float) -> float:
+    """Milliseconds until the first text of a streamed answer whose tokens come every `pace` milliseconds."""
+    body = {"model": "m", "messages": [{"role": "user", "content": _QUESTION}], "stream": True, _PACE: pace}
+    began = time.perf_counter()
+    async with session.post(
+        f"{url}/v1/chat/completions", json=body, headers={"authorization": f"Bearer {token}"}
+    ) as answer:
+        async for line in answer.content:
+            if b'"content":"V' in line:
+                first = time.perf_counter() - began
+                await answer.read()
+                return 1000 * first
+    raise RuntimeError("an answer without text")
+
+
 @contextlib.asynccontextmanager
 async def _installed(folder: Path, core: int) -> AsyncIterator[dict[str, str]]:
     server = await asyncio.start_server(_serve, "127.0.0.1", 0)
@@ -180,15 +211,27 @@ async def run(options: argparse.Namespace, folder: Path) -> dict[str, dict[str, 
                     if number:  # the first round warms up
                         rates[way].append(rate)
                     sys.stderr.write(f"round {number}, {kind}, guards {way}: {rate:.0f} requests/s\n")
+        found["first text"] = {
+            way: [await _first_text(session, urls[way], tokens[way], options.pace) for _ in range(options.answers)]
+            for way in WAYS
+        }
     return found
 
 
-def table(found: dict[str, dict[str, list[float]]]) -> str:
+def table(found: dict[str, dict[str, list[float]]], pace: float) -> str:
     """Medians over the rounds, and what the guards take."""
     lines = ["| answers of 16 tokens | guards off, requests/s | on | cost |", "|---|---:|---:|---:|"]
+    first = {way: median(times) for way, times in found["first text"].items()}
     for kind, rates in found.items():
+        if kind == "first text":
+            continue
         off, on = (median(rates[way]) for way in WAYS)
         lines.append(f"| {kind} | {off:.0f} | {on:.0f} | {100 * (1 - on / off):.0f} % |")
+    lines += [
+        "",
+        f"Time to first text at {pace:g} ms a token, whose tenth ends the first sentence: {first['off']:.0f} ms with the guards "
+        f"off, {first['on']:.0f} ms with them on.",
+    ]
     return "\n".join(lines)
 
 
@@ -203,11 +246,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="of each way (%(default)s)")
     parser.add_argument("--seconds", type=float, default=5, help="of a measurement (%(default)s)")
     parser.add_argument("--connections", type=int, default=16, help="at once (%(default)s)")
+    parser.add_argument("--pace", type=float, default=40, help="milliseconds a token, for the first text (%(default)s)")
+    parser.add_argument("--answers", type=int, default=20, help="whose first text is waited for (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print every figure in place of the table")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         found = asyncio.run(run(options, Path(folder)))
-    sys.stdout.write((json.dumps(found) if options.json else table(found)) + "\n")
+    sys.stdout.write((json.dumps(found) if options.json else table(found, options.pace)) + "\n")
     return 0
 
 
