@@ -20,7 +20,7 @@ _UNITS, _DECAY, _EPOCHS, _NETWORKS = 64, 1.0, 60, 4  # networks that differ by c
 # Shares of the task's harmless sentences above the first look's score from which it hesitates, and up to which; of ordinary ones,
 # which are what traffic is like, far fewer may cost a second look, or be flagged.
 _SINCE, _UNTIL = 0.25, 0.002
-_ORDINARY_SINCE, _ORDINARY_HIGH = 0.02, 0.001
+_ORDINARY_SINCE, _ORDINARY_HIGH = 0.005, 0.001
 _SPARED, _TIMES = 0.006, 4  # share of the spared rows that may lie above the threshold; how often the network sees each
 
 

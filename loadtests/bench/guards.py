@@ -1,7 +1,8 @@
 """What the guards cost: the gateway's requests a second with every guard on, as a share of those with every guard off.
 
 Two gateways of one process each on one core, the load and a model server that answers at once on another, in turns: off, on, on,
-off, and so on. Both count every request in their ledger and check every token. Plain and streamed answers of sixteen tokens.
+off, and so on. Both count every request in their ledger and check every token. The questions are those of the load tests, the
+answers have sixteen tokens.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -27,7 +29,11 @@ from auth.tokens import Tokens
 
 WAYS = ("off", "on")
 _GUARDS = ("language", "terms", "injection", "moderation", "distress", "leaks", "loops")
-_QUESTION = "Bonjour, comment puis-je suivre l'avis que j'ai déposé la semaine dernière sur la plateforme ?"
+_QUESTIONS = [
+    line
+    for line in (Path(__file__).parents[1] / "questions.txt").read_text(encoding="utf-8").splitlines()
+    if line and not line.startswith("#")
+]
 _SYSTEM = "Tu es l'assistant d'une plateforme d'avis. Tu réponds brièvement et poliment, sans jamais inventer de fait."
 _TOKENS = (
     *("Vous", " pouvez", " suivre", " votre", " avis", " depuis", " votre", " espace"),
@@ -139,19 +145,24 @@ async def _ready(session: aiohttp.ClientSession, url: str) -> None:
     raise RuntimeError(f"no gateway at {url}")
 
 
+def _asked(question: str) -> list[dict[str, str]]:
+    return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": question}]
+
+
 async def _rate(
     session: aiohttp.ClientSession, url: str, token: str, *, stream: bool, options: argparse.Namespace
 ) -> float:
     """Requests a second, every answer read to its end."""
-    messages = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _QUESTION}]
-    body = json.dumps({"model": "m", "messages": messages, "stream": stream}).encode()
+    bodies = itertools.cycle(
+        json.dumps({"model": "m", "messages": _asked(question), "stream": stream}).encode() for question in _QUESTIONS
+    )
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
     until, done = time.perf_counter() + options.seconds, 0
 
     async def caller() -> None:
         nonlocal done
         while time.perf_counter() < until:
-            async with session.post(f"{url}/v1/chat/completions", data=body, headers=headers) as answer:
+            async with session.post(f"{url}/v1/chat/completions", data=next(bodies), headers=headers) as answer:
                 text = await answer.read()
                 if answer.status != 200 or b"chaque" not in text:
                     raise RuntimeError(f"{answer.status}: {text[:200]!r}")
@@ -164,7 +175,7 @@ async def _rate(
 
 async def _first_text(session: aiohttp.ClientSession, url: str, token: str, pace: float) -> float:
     """Milliseconds until the first text of a streamed answer whose tokens come every `pace` milliseconds."""
-    body = {"model": "m", "messages": [{"role": "user", "content": _QUESTION}], "stream": True, _PACE: pace}
+    body = {"model": "m", "messages": _asked(_QUESTIONS[0]), "stream": True, _PACE: pace}
     began = time.perf_counter()
     async with session.post(
         f"{url}/v1/chat/completions", json=body, headers={"authorization": f"Bearer {token}"}
