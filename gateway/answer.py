@@ -135,6 +135,8 @@ class Choice:
         if not released:
             return []
         self.said.append(released)
+        if self._logprobs and self._gate(field).masked:
+            self._logprobs.clear()  # they would show what is masked
         entry: dict[str, Any] = {"delta": self._with_role({field: released})}
         due = [logprobs for end, logprobs in self._logprobs if end <= self._delivered]
         if due:

@@ -172,6 +172,12 @@ class Gate:
     def __init__(self, guards: Mapping[str, Failsafe], chain: Sequence[Stage]) -> None:
         self.guards, self._chain = guards, chain
 
+    @property
+    def masked(self) -> bool:
+        """Whether personal data was taken out of the text."""
+        safe = self.guards.get("personal_data")
+        return safe is not None and safe.finding() == "modified"
+
     def feed(self, text: str) -> str:
         """What may be delivered now; raises `Violation`."""
         for stage in self._chain:

@@ -190,6 +190,25 @@ async def test_a_number_that_nobody_gave_to_the_model_may_be_masked(
     assert f"personal_data={verdict}" in headers["x-passerelle-guards"]
 
 
+async def test_log_probabilities_do_not_show_what_is_masked(tmp_path: Path) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        for token in ("Appelez", " le", " 01", " 98", " 76", " 54", " 32", " dans", " la", " journée."):
+            logprobs: dict[str, Any] = {"content": [{"token": token, "logprob": -0.1, "bytes": None, "top_logprobs": []}]}
+            await exchange.event(chunk({"content": token}, logprobs=logprobs))
+        await exchange.event(chunk({}, finish="stop"))
+        await exchange.event("[DONE]")
+        await exchange.end()
+
+    async with house(tmp_path, guards={"personal_data": {"answers": "mask"}}) as home:
+        home.local.answers(script)
+        answer = await home.client().chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": "Qui appeler ?"}], logprobs=True
+        )
+    assert answer.choices[0].message.content == "Appelez le [TÉLÉPHONE] dans la journée."
+    assert "98" not in answer.choices[0].model_dump_json()
+
+
 async def test_a_number_of_the_request_may_be_repeated(tmp_path: Path) -> None:
     async with house(tmp_path, guards={"personal_data": {"answers": "mask"}}) as home:
         answer = "C'est noté : nous vous rappellerons au 06.12.34.56.78 demain dans la matinée."
