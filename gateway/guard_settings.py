@@ -120,9 +120,11 @@ class GuardTables(Part):
 class Guards(GuardTables):
     """The guards of everybody; `models` and `tenants` hold what is different for those. A tenant's word is the last."""
 
-    models: dict[str, GuardTables] = Field(default_factory=dict)
-    tenants: dict[str, GuardTables] = Field(default_factory=dict)
+    models: dict[Words, GuardTables] = Field(default_factory=dict)
+    tenants: dict[Words, GuardTables] = Field(default_factory=dict)
 
-    def every(self) -> list[GuardTables]:
-        """All tables that may come into force: everybody's, and each model's and tenant's own as they differ."""
-        return [self, *(self.but_for(own) for own in (*self.models.values(), *self.tenants.values()))]
+    def every(self) -> dict[str, GuardTables]:
+        """All tables that may come into force, by where they stand: everybody's, and each model's and tenant's as they differ."""
+        own = {f"guards.models.{name}": tables for name, tables in self.models.items()}
+        own |= {f"guards.tenants.{name}": tables for name, tables in self.tenants.items()}
+        return {"guards": self, **{place: self.but_for(tables) for place, tables in own.items()}}

@@ -38,7 +38,8 @@ class Request(Protocol):
 
     `raw` is the whole body as it came, for the model server; `max_tokens` the caller's bound on an answer; `choices` how many
     answers are asked for; `wishes` what is asked of the gateway itself. Of the `texts`, those that somebody `said` who chats are
-    not trusted, and the `instructions` are the application's; the rest are answers and documents.
+    not trusted, `latest` is what was said since the last answer, and the `instructions` are the application's; the rest are
+    answers and documents.
     """
 
     @property
@@ -59,6 +60,7 @@ class Request(Protocol):
     def wishes(self) -> Wishes: ...  # noqa: D102
     def texts(self) -> Iterator[str]: ...  # noqa: D102
     def said(self) -> Iterator[str]: ...  # noqa: D102
+    def latest(self) -> Iterator[str]: ...  # noqa: D102
     def instructions(self) -> Iterator[str]: ...  # noqa: D102
     def images(self) -> Iterator[str]: ...  # noqa: D102
 
@@ -147,6 +149,10 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
         """What somebody says to a model; none where nothing is answered."""
         return iter(())
 
+    def latest(self) -> Iterator[str]:
+        """What was said since the last answer; all of it where there are no turns."""
+        return self.said()
+
     def instructions(self) -> Iterator[str]:
         """What the application tells a model to do; none where there are no turns."""
         return iter(())
@@ -200,6 +206,12 @@ class ChatRequest(TextRequest, frozen=True, kw_only=True):
     def said(self) -> Iterator[str]:
         """The words of the user's messages."""
         return (message.text() for message in self.fields.messages if message.role == "user")
+
+    def latest(self) -> Iterator[str]:
+        """The words of the user's messages after the last one of the assistant."""
+        turns = self.fields.messages
+        answered = max((place for place, turn in enumerate(turns) if turn.role == "assistant"), default=-1)
+        return (turn.text() for turn in turns[answered + 1 :] if turn.role == "user")
 
     def instructions(self) -> Iterator[str]:
         """The words of the system's messages."""

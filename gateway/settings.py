@@ -155,20 +155,19 @@ class Settings(BaseSettings):
                 f"guards.models holds {unpublished[0]!r}, which is no published model (allowed: {allowed})"
             )
         judges = ", ".join(sorted(name for name, target in self.targets.items() if target.kind == "vllm")) or "none"
-        for tables in self.guards.every():
+        for place, tables in self.guards.every().items():
             moderation = tables.moderation
             judge = self.targets.get(moderation.judge or "")
             if moderation.judge is not None and (judge is None or judge.kind != "vllm"):
-                raise ValueError(
-                    f"guards.moderation.judge holds {moderation.judge!r}, which is no target of the kind vllm (allowed: {judges})"
-                )
+                held = f"{place}.moderation.judge holds {moderation.judge!r}"
+                raise ValueError(f"{held}, which is no target of the kind vllm (allowed: {judges})")
             if (
                 moderation.grey is not None
                 and moderation.threshold is not None
                 and moderation.grey > moderation.threshold
             ):
                 raise ValueError(
-                    f"guards.moderation.grey holds {moderation.grey:g}, which is over its threshold, {moderation.threshold:g}"
+                    f"{place}.moderation.grey holds {moderation.grey:g}, which is over its threshold, {moderation.threshold:g}"
                 )
         return self
 

@@ -71,8 +71,10 @@ def run(args: argparse.Namespace) -> int:
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     import orjson
 
+    from gateway.guardrails.bench import fault_of, guard_of
+
     try:
-        lines = path.read_bytes().splitlines()
+        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
     except OSError as error:
         raise BadFile(f"{path} cannot be read: {error.strerror}.") from None
     for number, line in enumerate(lines, start=1):
@@ -84,6 +86,8 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             raise BadFile(f"{path}, line {number}, is not JSON: {error}.") from None
         if not isinstance(row, dict):
             raise BadFile(f"{path}, line {number}, is not a JSON object.")
+        if guard_of(row) and (fault := fault_of(row)):
+            raise BadFile(f"{path}, line {number}: {fault}.")
         yield row
 
 

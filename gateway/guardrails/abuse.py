@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from gateway.guardrails.classifier import Classifier
 from gateway.guardrails.gate import Violation
+from gateway.guardrails.language import letters
 from gateway.guardrails.second import probability
+
+_LETTERS: Final = 10  # of a sentence: a line of code or a name alone is no abuse that a model would say
 
 
 class Abuse(Violation):
@@ -24,7 +29,7 @@ class AbuseStage:
 
     def feed(self, text: str) -> str:
         """See `Stage`."""
-        if probability(self._classifier.look(text).logit) >= self._threshold:
+        if letters(text) >= _LETTERS and probability(self._classifier.look(text).logit) >= self._threshold:
             self.found += 1
             if self._enforce:
                 raise Abuse

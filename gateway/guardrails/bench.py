@@ -105,6 +105,18 @@ def guard_of(row: Row) -> str | None:
     return "language" if isinstance(row.get("lang"), str) and "label" not in row else None
 
 
+def fault_of(row: Row) -> str | None:
+    """What is wrong with a row that has a guard's shape; None for nothing."""
+    length = len(row["text"])
+    if guard_of(row) == "language_switch" and not 0 < row["switch"] <= length:
+        return f"switch is {row['switch']}, but the text has {length} characters"
+    for span in row["spans"] if guard_of(row) == "personal_data" else ():
+        start, end = (span.get("start"), span.get("end")) if isinstance(span, dict) else (None, None)
+        if not (isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= length):
+            return f"a span needs start and end, whole numbers within the {length} characters of the text, start before end"
+    return None
+
+
 def measure(rows: Iterable[Row], rules: Rules, told: Callable[[int], None] = lambda _: None) -> dict[str, Figures]:
     """The figures of each guard that has rows; `told` hears how many rows are done."""
     figures: dict[str, Figures] = {}

@@ -21,6 +21,7 @@ from gateway.guardrails.second import Second, SecondLook, installed, probability
 FORMAT = 1
 MAX_CHARACTERS = 16_000  # of a longer text the two ends are read: a second of reading would stop every other request
 _MAX_WORD = 48
+_FEWEST_LETTERS = 2
 _REMEMBERED = 20_000  # words
 _SHORT, _FEWEST = 40, 4  # words: up to the one a text is read as a whole; a sentence under the other goes with the next
 _END = re.compile(r"(?<=[.!?…;:])\s+|\n+")
@@ -114,7 +115,7 @@ class Classifier:
         return probability(self._second.logit(look.passage, look.logit))
 
     def _logit(self, words: Sequence[str]) -> float:
-        if not words:
+        if sum(len(word) for word in words if word.isalpha()) < _FEWEST_LETTERS:  # fences, figures, smileys say nothing
             return -math.inf
         weight, known = self.model.weights.get, self._known
         total, count, trail = 0, 0, ["^"]

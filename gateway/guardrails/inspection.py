@@ -83,7 +83,7 @@ class Inspection:
         if said:
             self._refuse_if("injection", lambda: self._most("injection", said) >= rules.threshold("injection"))
             self._admit_distress(said)
-            self._admit_moderation(said)
+            self._admit_moderation(list(request.latest()))
             self.allowed |= language_asked(said[-1])
 
     def judged(self, abusive: bool | None, reason: str | None, seconds: float) -> None:
@@ -158,6 +158,7 @@ class Inspection:
             self._note("distress", "modified" if self.distressed else "flagged")
 
     def _admit_moderation(self, said: list[str]) -> None:
+        """Of what was said since the last answer: an insult of before must not end the conversation for good."""
         if self.distressed:
             return
         rules, scores = self.rules, list[float]()

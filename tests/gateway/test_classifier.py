@@ -159,6 +159,6 @@ def test_a_model_of_another_format_or_none_at_all_is_refused(tmp_path: Path, inj
 
 
 def test_a_score_is_the_sum_of_weights_over_the_root_of_their_number() -> None:
-    model = Model(FORMAT, "toy", "2026-01-01", "0" * 64, 0.9, 0.5, -1.0, 0.5, {" a ": 8, "2^ a": 4})
-    classifier = Classifier(model)  # "a": two pieces " a", "a ", one " a ", then "2^ a", "2a $" and "3^ a $", "s^ $"
-    assert classifier.score("a") == pytest.approx(1 / (1 + 2.718281828 ** -(-1 + 0.5 * 12 / 7**0.5)))
+    model = Model(FORMAT, "toy", "2026-01-01", "0" * 64, 0.9, 0.5, -1.0, 0.5, {" ab ": 8, "2^ ab": 4})
+    classifier = Classifier(model)  # "ab": six pieces, among them " ab ", then "2^ ab", "2ab $" and "3^ ab $", "s^ $"
+    assert classifier.score("ab") == pytest.approx(1 / (1 + 2.718281828 ** -(-1 + 0.5 * 12 / 10**0.5)))

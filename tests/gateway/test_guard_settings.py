@@ -62,7 +62,7 @@ def test_rules_are_built_once_for_all_names_that_the_configuration_does_not_know
         ("[guards.moderation]\njudge = 'gpt'", "guards.moderation.judge holds 'gpt', which is no target of the kind"),
         (
             "[guards.tenants.acme.moderation]\njudge = 'gpt'",
-            "guards.moderation.judge holds 'gpt', which is no target of the kind vllm (allowed: local)",
+            "guards.tenants.acme.moderation.judge holds 'gpt', which is no target of the kind vllm (allowed: local)",
         ),
         (
             "[guards.moderation]\nthreshold = 0.5\ngrey = 0.6",

@@ -92,6 +92,11 @@ def test_the_thresholds_are_the_configuration_s(tmp_path: Path, capsys: pytest.C
         ('{"text": ', "line 1, is not JSON"),
         ("[]", "line 1, is not a JSON object."),
         ('{"text": "x"}', "no line has the shape of any guard's; --help shows them."),
+        ('{"text": "abc", "switch": 99}', "line 1: switch is 99, but the text has 3 characters."),
+        ('{"text": "abc", "spans": [{"start": 0, "end": 99}]}', "line 1: a span needs start and end, whole numbers"),
+        ('{"text": "abc", "spans": [{"start": 2, "end": 1}]}', "line 1: a span needs start and end"),
+        ('{"text": "abc", "spans": [{"start": 0}]}', "line 1: a span needs start and end"),
+        ('{"text": "abc", "spans": [7]}', "line 1: a span needs start and end"),
         ("", "no line has the shape of any guard's; --help shows them."),
     ],
 )

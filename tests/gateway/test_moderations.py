@@ -102,6 +102,36 @@ async def test_what_an_assistant_or_a_document_says_is_no_attack(home: House) ->
     assert answer.choices[0].finish_reason == "stop"
 
 
+async def test_an_insult_that_was_answered_does_not_end_the_conversation(home: House) -> None:
+    messages: Any = [
+        {"role": "user", "content": ABUSE},
+        {"role": "assistant", "content": "Restons courtois, je vous prie."},
+        {"role": "user", "content": PLAIN},
+    ]
+    answer = await home.client().chat.completions.create(model=MODEL, messages=messages)
+    assert answer.choices[0].finish_reason == "stop"
+    messages[1:2] = []  # said in one breath
+    with pytest.raises(openai.BadRequestError):
+        await home.client().chat.completions.create(model=MODEL, messages=messages)
+
+
+CODE = "Voici comment additionner deux nombres :\n\n```python\ndef somme(a, b):\n    return a + b\n```\n\nVoilà, c'est tout."
+
+
+@pytest.mark.parametrize("fence", ["```python", "```", "```json", "```sql", "```bash", "~~~"])
+async def test_an_answer_with_code_is_delivered_whole(home: House, fence: str) -> None:
+    text = CODE.replace("```python", fence).replace("```", fence[:3])
+    home.local.answers(says(*(text[at : at + 4] for at in range(0, len(text), 4))))
+    answer = (await asked(home, "Montre-moi un exemple.")).parse()
+    assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == (text, "stop")
+
+
+async def test_what_has_no_words_is_no_abuse(home: House) -> None:
+    texts = ["```", "`", "}", "**", "😀", "12 345,67", "---", "| a | b |", "x", "?!"]
+    answer = await home.client().moderations.create(input=texts)
+    assert [result.flagged for result in answer.results] == [False] * len(texts)
+
+
 async def test_an_attack_in_an_earlier_turn_is_still_one(home: House) -> None:
     messages: Any = [
         {"role": "user", "content": ATTACK},

@@ -194,7 +194,9 @@ async def test_log_probabilities_do_not_show_what_is_masked(tmp_path: Path) -> N
     async def script(exchange: Exchange) -> None:
         await exchange.head()
         for token in ("Appelez", " le", " 01", " 98", " 76", " 54", " 32", " dans", " la", " journée."):
-            logprobs: dict[str, Any] = {"content": [{"token": token, "logprob": -0.1, "bytes": None, "top_logprobs": []}]}
+            logprobs: dict[str, Any] = {
+                "content": [{"token": token, "logprob": -0.1, "bytes": None, "top_logprobs": []}]
+            }
             await exchange.event(chunk({"content": token}, logprobs=logprobs))
         await exchange.event(chunk({}, finish="stop"))
         await exchange.event("[DONE]")

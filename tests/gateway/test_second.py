@@ -1,6 +1,7 @@
 """The second look at doubtful texts: when it is taken, that others go on meanwhile, and what happens without it."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,6 +25,14 @@ def doubtful(name: str, since: float, until: float) -> Classifier:
     return Classifier(
         msgspec.structs.replace(model, second=msgspec.structs.replace(model.second, since=since, until=until))
     )
+
+
+@pytest.mark.parametrize("name", ["injection", "moderation", "distress"])
+def test_the_thresholds_are_those_that_the_document_names(name: str) -> None:
+    model = classifier(name).model
+    assert model.second is not None
+    row = f"| `{name}` | {model.second.high} | {model.high} |"
+    assert row in (Path(__file__).parents[2] / "docs" / "guards.md").read_text(encoding="utf-8")
 
 
 def test_the_package_is_there_where_the_tests_run() -> None:
