@@ -115,7 +115,7 @@ class Classifier:
         return probability(self._second.logit(look.passage, look.logit))
 
     def _logit(self, words: Sequence[str]) -> float:
-        if sum(len(word) for word in words if word.isalpha()) < _FEWEST_LETTERS:  # fences, figures, smileys say nothing
+        if sum(map(str.isalpha, "".join(words))) < _FEWEST_LETTERS:  # fences, figures, smileys say nothing
             return -math.inf
         weight, known = self.model.weights.get, self._known
         total, count, trail = 0, 0, ["^"]
