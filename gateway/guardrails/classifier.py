@@ -22,6 +22,7 @@ FORMAT = 1
 MAX_CHARACTERS = 16_000  # of a longer text the two ends are read: a second of reading would stop every other request
 _MAX_WORD = 48
 _FEWEST_LETTERS = 2
+_FEW, _TIMES = 8, 3  # of more words, each said so many times in the mean, every one is read once
 _REMEMBERED = 20_000  # words
 _SHORT, _FEWEST = 40, 4  # words: up to the one a text is read as a whole; a sentence under the other goes with the next
 _END = re.compile(r"(?<=[.!?…;:])\s+|\n+")
@@ -146,7 +147,15 @@ def passages(text: str) -> list[Passage]:
     found = [(text, words)] if len(words) <= _SHORT else _passages(text)
     if hidden := decoded(text):
         found += _passages(hidden)
-    return found
+    return [_condensed(passage, read) for passage, read in found]
+
+
+def _condensed(passage: str, words: list[str]) -> Passage:
+    """Words said over and over are said once: a weight that is nothing would grow with them."""
+    distinct = dict.fromkeys(words)
+    if len(words) <= _FEW or len(distinct) * _TIMES > len(words):
+        return passage, words
+    return " ".join(distinct), [*distinct]
 
 
 def _passages(text: str) -> list[tuple[str, list[str]]]:
