@@ -49,7 +49,7 @@ lock: .venv/ready ## write the lock files anew from pyproject.toml, requirements
 	$(LOCK) evaluation/guards/requirements.in -o evaluation/guards/requirements.txt
 	awk '/^setuptools==/{f=1} f{print} f&&!/\\$$/{exit}' requirements/dev.txt > deploy/build.txt
 
-train: .venv-train/ready ## train the guards' models anew from evaluation/guards/data (about 3 minutes)
+train: .venv-train/ready ## train the guards' models anew from evaluation/guards/data (about twenty minutes)
 	for task in injection moderation distress; do .venv-train/bin/python -m evaluation.guards.train $$task || exit 1; done
 	.venv-train/bin/python -m evaluation.guards.kinds
 
