@@ -46,9 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from gateway.guardrails.bench import measure
     from gateway.guardrails.guards import Guards
     from gateway.settings import load
-    from gateway.telemetry import configure_logging
 
-    configure_logging("WARNING")
     rules = Guards(load(args.config).guards).of()
     try:
         rows = [row for path in args.files for row in _rows(path)]
