@@ -5,7 +5,7 @@ under `passerelle`.
 """
 
 import asyncio
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends
@@ -71,9 +71,10 @@ _ANSWERS: Final = documented.answers(
 )
 
 
-class TextPart(msgspec.Struct, tag="text"):
+class TextPart(msgspec.Struct):
     """A text among inputs of several kinds."""
 
+    type: Literal["text"]
     text: str
 
 

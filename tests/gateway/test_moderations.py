@@ -49,7 +49,9 @@ async def test_one_text_may_come_in_any_of_openai_s_forms(home: House) -> None:
         assert len(answer.results) == 1
 
 
-@pytest.mark.parametrize("given", ["", [], [""], ["x"] * 33, 7, [{"type": "image_url", "image_url": {"url": "x"}}]])
+@pytest.mark.parametrize(
+    "given", ["", [], [""], ["x"] * 33, 7, [{"text": "x"}], [{"type": "image_url", "image_url": {"url": "x"}}]]
+)
 async def test_what_is_no_text_is_refused(home: House, given: Any) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         await home.client().moderations.create(input=given)
