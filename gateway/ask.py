@@ -10,7 +10,7 @@ import orjson
 
 from gateway.protocol import ChatRequest, TextRequest
 from gateway.routing import Ask
-from gateway.steering import FIRM_INSTRUCTION, FIRM_INSTRUCTION_FOR, INSTRUCTION, OPENING, instructed
+from gateway.steering import FIRM_INSTRUCTION, FIRM_INSTRUCTION_FOR, INSTRUCTION, OPENING, instructed, opened
 from gateway.target import Target
 
 _OURS: Final = frozenset({"max_tokens", "max_completion_tokens", "passerelle"})
@@ -19,9 +19,12 @@ _NOT_FOR_OPENAI: Final = frozenset({"metadata"})
 
 
 def streamed(
-    request: TextRequest, target: Target, defaults: dict[str, Any], *, without: frozenset[str]
+    request: TextRequest, target: Target, defaults: dict[str, Any], lead: Lead, *, without: frozenset[str]
 ) -> dict[str, Any]:
-    """What the bodies of all tasks have: the caller's fields but for some, the target's for the others, streamed, with usage."""
+    """What the bodies of all tasks have: the caller's fields but for some, the target's for the others, streamed, with usage.
+
+    Tokens that `lead` makes less likely are so but for those that the caller weighs.
+    """
     options: dict[str, Any] = {"include_usage": True}
     if target.kind == "vllm":
         # vLLM then counts in every chunk, so that an answer given up half-way has its true cost.
@@ -35,6 +38,8 @@ def streamed(
     }
     if (request.fields.n or 1) > 1 and "temperature" not in request.raw:
         asked.pop("temperature", None)  # greedy, a default of small models, allows one choice only
+    if lead.bias:
+        asked["logit_bias"] = {**lead.bias, **(asked.get("logit_bias") or {})}
     return asked
 
 
@@ -97,7 +102,7 @@ def body(request: ChatRequest, ask: Ask, lead: Lead) -> bytes:
     """The JSON body for a target: always streamed, always with usage."""
     target = ask.pool.target
     without = _OURS | _NOT_FOR_OPENAI if target.kind == "openai" else _OURS
-    asked = streamed(request, target, target.defaults, without=without)
+    asked = streamed(request, target, target.defaults, lead, without=without)
     if (bound := request.max_tokens or ask.answer_tokens) is not None:
         asked.pop("max_tokens", None)
         # OpenAI deprecated max_tokens and refuses both at once; vLLM has known max_tokens the longest.
@@ -109,11 +114,8 @@ def body(request: ChatRequest, ask: Ask, lead: Lead) -> bytes:
     if lead.instruction:
         messages = instructed(messages, lead.instruction)
     if lead.begun:
-        messages = [*messages, {"role": "assistant", "content": lead.begun}]
-        asked["add_generation_prompt"] = False
-        asked["continue_final_message"] = True
-    if lead.bias:
-        asked["logit_bias"] = {**lead.bias, **(asked.get("logit_bias") or {})}
+        asked |= opened(messages, lead.begun)
+        messages = asked["messages"]
     if target.kind == "vllm":
         # "developer" is OpenAI's newer word for "system"; chat templates do not know it.
         messages = [{**turn, "role": "system"} if turn["role"] == "developer" else turn for turn in messages]

@@ -87,15 +87,13 @@ def body(request: CompletionRequest, ask: Ask, lead: Lead) -> bytes:
     """The JSON body for a target: always streamed, always with usage."""
     target = ask.pool.target
     defaults = {key: value for key, value in target.defaults.items() if key not in _OF_CHAT}
-    asked = streamed(request, target, defaults, without=_OURS)
+    asked = streamed(request, target, defaults, lead, without=_OURS)
     # The instruction has to come before the text: behind it, it would be gone on from.
     prompt = request.raw["prompt"]
     given = prompt if isinstance(prompt, list) else [prompt]
     before = f"{lead.instruction}\n\n" if lead.instruction else ""
     prompts = [f"{before}{text}{lead.begun}" for text in given]
     asked["prompt"] = prompts if isinstance(prompt, list) else prompts[0]
-    if lead.bias:
-        asked["logit_bias"] = {**lead.bias, **(asked.get("logit_bias") or {})}
     if request.max_tokens is not None and ask.delivered:
         asked["max_tokens"] = max(1, request.max_tokens - ask.delivered)
     return orjson.dumps(asked)

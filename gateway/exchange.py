@@ -203,6 +203,10 @@ class Exchange:
         """The verdict of each guard."""
         return {guard: finding.verdict for guard, finding in self.guards.items()}
 
+    def verdict_line(self) -> str:
+        """The verdicts in one line, as the header and the ledger have them."""
+        return "; ".join(f"{guard}={verdict}" for guard, verdict in self.verdicts().items())
+
     def audit(self) -> dict[str, Any]:
         """What a caller is told who asks for it: each guard's verdict, why, and its milliseconds."""
         guards: dict[str, Any] = {}
@@ -214,7 +218,7 @@ class Exchange:
 
     def headers(self) -> dict[str, str]:
         """What the caller is told about the exchange, as far as it is known when the headers leave."""
-        headers = {"x-passerelle-guards": "; ".join(f"{guard}={verdict}" for guard, verdict in self.verdicts().items())}
+        headers = {"x-passerelle-guards": self.verdict_line()}
         if self.served_by:
             headers["x-passerelle-target"] = self.served_by
         if self.repairs:

@@ -241,7 +241,7 @@ def _common(exchange: Exchange, at: datetime) -> dict[str, Any]:
         "status": exchange.status,
         "seconds": round((exchange.ended or exchange.started) - exchange.started, 6),
         "first_text_seconds": None if exchange.first_text is None else round(exchange.first_text - exchange.started, 6),
-        "guards": "; ".join(f"{guard}={verdict}" for guard, verdict in exchange.verdicts().items()),
+        "guards": exchange.verdict_line(),
     }
 
 

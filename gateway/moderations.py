@@ -17,6 +17,7 @@ from auth.principal import CHAT
 from gateway import documented, payload
 from gateway.access import Access
 from gateway.errors import InvalidRequest
+from gateway.guardrails.classifier import passages
 from gateway.guardrails.guards import Rules, classifier, kinds
 from gateway.guardrails.personal import find
 from gateway.judge import NotJudged
@@ -50,7 +51,7 @@ _BODY: Final = documented.json_body(
             "input": {
                 "anyOf": [
                     documented.WORDS,
-                    {"type": "array", "minItems": 1, "maxItems": 32, "items": {"anyOf": [documented.WORDS, _PART]}},
+                    {"type": "array", "minItems": 1, "maxItems": MOST, "items": {"anyOf": [documented.WORDS, _PART]}},
                 ]
             },
             "model": documented.MAYBE_TEXT,
@@ -131,7 +132,9 @@ async def _result(stages: Stages, rules: Rules, text: str, request_id: str) -> d
 
 def _seen(rules: Rules, text: str) -> dict[str, Any]:
     """What costs time; run in a thread."""
-    scores = {name: classifier(name).score(text) for name in ("moderation", "injection", "distress")}
+    read = passages(text)
+    trained = {name: classifier(name) for name in ("moderation", "injection", "distress")}
+    scores = {name: model.settle(model.look_at(read)) for name, model in trained.items()}
     return {
         "scores": scores,
         "flagged": scores["moderation"] >= rules.threshold("moderation"),

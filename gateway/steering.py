@@ -52,10 +52,10 @@ def instructed(messages: Sequence[dict[str, Any]], instruction: str) -> list[dic
     return [{"role": "system", "content": instruction}, *messages]
 
 
-def opened(messages: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The fields by which vLLM goes on from `OPENING`, which its answer then does not repeat."""
+def opened(messages: Sequence[dict[str, Any]], begun: str = OPENING) -> dict[str, Any]:
+    """The fields by which vLLM goes on from what has `begun`, which its answer then does not repeat."""
     return {
-        "messages": [*messages, {"role": "assistant", "content": OPENING}],
+        "messages": [*messages, {"role": "assistant", "content": begun}],
         "add_generation_prompt": False,
         "continue_final_message": True,
     }

@@ -20,7 +20,7 @@ _UNITS, _DECAY, _EPOCHS, _NETWORKS = 64, 1.0, 60, 4  # networks that differ by c
 # Shares of the task's harmless sentences above the first look's score from which it hesitates, and up to which; of ordinary ones,
 # which are what traffic is like, far fewer may cost a second look, or be flagged.
 _SINCE, _UNTIL = 0.25, 0.002
-_ORDINARY_SINCE, _ORDINARY_HIGH = 0.005, 0.001
+_ORDINARY_SINCE, ORDINARY_HIGH = 0.005, 0.001
 _SPARED, _TIMES = 0.006, 4  # share of the spared rows that may lie above the threshold; how often the network sees each
 
 
@@ -67,13 +67,13 @@ def train(seen: Any, looks: Looks, *, high: float, low: float) -> tuple[Second, 
         logits[asked] = _logits(_networks(scaled[learned], looks.labels[learned]), scaled[asked])
     both = np.stack([logits, looks.logits], 1)
     curve = LogisticRegression(C=1e6).fit(both[looks.own], looks.labels[looks.own])
-    first, final = _chance(looks.logits), _chance(curve.decision_function(both))
+    first, final = chance(looks.logits), chance(curve.decision_function(both))
     harmless = looks.own & (looks.labels == 0)
     since, until = (_above(first[harmless], share) for share in (_SINCE, _UNTIL))
     since = max(since, _above(first[~looks.own], _ORDINARY_SINCE))
     final = np.where((first >= since) & (first < until), final, first)
     limits = [_above(final[harmless], share) for share in (high, low)]
-    limits[0] = max(limits[0], _above(final[~looks.own], _ORDINARY_HIGH))
+    limits[0] = max(limits[0], _above(final[~looks.own], ORDINARY_HIGH))
     if looks.spared.any():
         limits[0] = max(limits[0], _above(final[looks.spared], _SPARED))
     learned = _repeated(looks.labels >= 0, looks.spared)
@@ -121,5 +121,6 @@ def _logits(networks: list[MLPClassifier], seen: Any) -> Any:
     return np.mean([np.log(chance / (1 - chance)) for chance in chances], 0)
 
 
-def _chance(logits: Any) -> Any:
+def chance(logits: Any) -> Any:
+    """The logistic curve."""
     return 1 / (1 + np.exp(-logits))

@@ -48,7 +48,6 @@ _SALAD, _COMMON_WORDS = 4000, 20_000
 _SEED = 0
 _LENT = 5000
 _WITH_CODE = 600
-_ORDINARY_HIGH = 0.001  # share of the sentences lent that may lie above the threshold
 _ALIKE = 0.5  # share of common words (Jaccard) from which two sentences are kept in one fold
 _CLIP = 99.99  # percentile of the weights that becomes 127
 
@@ -159,11 +158,6 @@ def unseen(table: Grams, labels: Any, costs: Any, folds: Any) -> Any:
     return scores
 
 
-def probability(logits: Any) -> Any:
-    """The logistic curve."""
-    return 1 / (1 + np.exp(-logits))
-
-
 def threshold(harmless: Any, share: float) -> float:
     """The probability above which at most `share` of the harmless scores lie."""
     return round(float(np.quantile(harmless, 1 - share)), 3)
@@ -180,10 +174,10 @@ def train(task: str, date: str) -> Model:
     scores = unseen(table, labels, costs, np.array([row.fold for row in rows]))
     curve = LogisticRegression(C=1e6).fit(scores[own, None], labels[own])  # Platt (1999)
     slope, offset = float(curve.coef_[0, 0]), float(curve.intercept_[0])
-    chances = probability(slope * scores + offset)
+    chances = second.chance(slope * scores + offset)
     harmless = own & (labels == 0)
     high, low = (threshold(chances[harmless], share[task]) for share in (HIGH, LOW))
-    high = max(high, threshold(chances[~own], _ORDINARY_HIGH))
+    high = max(high, threshold(chances[~own], second.ORDINARY_HIGH))
     print("the first look alone:")
     report(rows, labels, chances, (high, low))
     kept = own | _sampled(rows)

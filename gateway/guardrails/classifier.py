@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -48,6 +48,27 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     second: Second | None = None
 
 
+class Dated(Protocol):
+    """A file that says which format it has."""
+
+    @property
+    def format(self) -> int: ...  # noqa: D102  # the class says it
+
+
+Shape = TypeVar("Shape", bound=Dated)
+
+
+def read(path: Path, shape: type[Shape]) -> Shape:
+    """A model's file. Raises BadModel where it cannot be read, or has no such shape or another format."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=shape)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadModel(f"{path} is not a usable model: {error}") from error
+    if found.format != FORMAT:
+        raise BadModel(f"{path} has format {found.format}; this version reads format {FORMAT}")
+    return found
+
+
 Passage = tuple[str, list[str]]
 
 
@@ -63,9 +84,8 @@ class Classifier:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._known: dict[
-            str, tuple[int, int]
-        ] = {}  # words, with the sum of their pieces' weights and how many those are
+        # Words, with the sum of their pieces' weights and how many pieces those are.
+        self._known: dict[str, tuple[int, int]] = {}
         self._second = SecondLook(model.second) if model.second is not None and installed() else None
 
     @property
@@ -85,13 +105,7 @@ class Classifier:
         Raises:
             BadModel: it cannot be read, or is no model of this format.
         """
-        try:
-            model = msgspec.json.decode(path.read_bytes(), type=Model)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BadModel(f"{path} is not a usable model: {error}") from error
-        if model.format != FORMAT:
-            raise BadModel(f"{path} has format {model.format}; this version reads format {FORMAT}")
-        return cls(model)
+        return cls(read(path, Model))
 
     def score(self, text: str) -> float:
         """The probability (0 to 1) at the shares of the training data. Of a text over `MAX_CHARACTERS` the ends are read."""

@@ -172,7 +172,7 @@ class Inspection:
         self.doubtful = [text for text, score in zip(said, scores, strict=False) if score >= grey]
 
     def _look_for_personal_data(self) -> None:
-        if self._found("personal_data", lambda: any(map(find, self._strings()))):
+        if self._finds_personal_data():
             if self.rules.tables.personal_data.own == "refuse":
                 self.convict("personal_data")
             self._note("personal_data", "modified")
@@ -180,11 +180,11 @@ class Inspection:
     def _holds_personal_data(self) -> bool:
         known = self.findings.get("personal_data")
         if known is None:
-            return self._found("personal_data", lambda: any(map(find, self._strings())))
+            return self._finds_personal_data()
         return known.verdict != "passed"
 
-    def _strings(self) -> list[str]:
-        return list(strings.every(self.request.raw))
+    def _finds_personal_data(self) -> bool:
+        return self._found("personal_data", lambda: any(map(find, strings.every(self.request.raw))))
 
     def _most(self, name: str, texts: list[str]) -> float:
         return max((self._score(name, text) for text in texts), default=0.0)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.guardrails.classifier import FORMAT, BadModel, grams
+from gateway.guardrails.classifier import grams, read
 from gateway.guardrails.disguise import tokens
 
 _LONGEST = 400  # tokens that are read: the kind of a long text is told by its beginning
@@ -37,13 +37,7 @@ class Kinds:
     @classmethod
     def load(cls, path: Path) -> Kinds:
         """Raises BadModel where the file is no such table."""
-        try:
-            table = msgspec.json.decode(path.read_bytes(), type=Table)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BadModel(f"{path} is not a usable table of kinds: {error}") from error
-        if table.format != FORMAT:
-            raise BadModel(f"{path} has format {table.format}; this version reads format {FORMAT}")
-        return cls(table)
+        return cls(read(path, Table))
 
     def of(self, text: str) -> dict[str, float]:
         """The probability of each kind; together they are 1."""

@@ -78,7 +78,7 @@ class SecondLook:
 
     def hesitates(self, first: float) -> bool:
         """Whether a first look's probability asks for a second."""
-        return self.second.since <= first < self.second.until and installed()
+        return self.second.since <= first < self.second.until
 
     def logit(self, text: str, first: float) -> float:
         """The logit of both looks; `first` is the first one's."""
