@@ -3,10 +3,10 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.ask import body, lead
+from gateway.ask import Wanted, body, lead
 from gateway.protocol import ChatRequest
 from gateway.routing import Ask
-from gateway.steering import FIRM_INSTRUCTION, OPENING
+from gateway.steering import FIRM_INSTRUCTION, INSTRUCTION, OPENING
 from tests.gateway.requests import USER, ask, request
 
 OPENED = {"role": "assistant", "content": OPENING}
@@ -130,3 +130,13 @@ def test_making_a_body_leaves_the_request_as_it_was() -> None:
         to = ask(firm=firm, defaults={"stop": ["b"]})
         body(asked, to, lead(asked, to))
     assert orjson.dumps(asked.raw) == before
+
+
+def test_steering_from_the_start_is_what_the_target_says_and_only_where_french_is_due() -> None:
+    asked = request(logit_bias={"7": 2})
+    to = ask(steering={"instruction": True, "opening": True})
+    made = orjson.loads(body(asked, to, lead(asked, to, Wanted(bias={"5": -8.0, "7": -8.0}))))
+    assert made["messages"] == [{"role": "system", "content": INSTRUCTION}, USER, OPENED]
+    assert made["logit_bias"] == {"5": -8.0, "7": 2}  # the caller's own word is the last
+    assert lead(asked, to) == lead(asked, ask(steering={"instruction": False}))
+    assert lead(asked, to, Wanted(asked=frozenset({"en"}))).begun == ""
