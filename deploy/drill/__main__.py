@@ -1,0 +1,88 @@
+"""Performs the entries of the runbook (docs/operations.md) against a running installation. Standard library alone.
+
+  python -m deploy.drill drill.toml                    all entries
+  python -m deploy.drill drill.toml --only key --only bill
+  python -m deploy.drill --example > drill.toml        a file to begin with
+
+The key of an administrator of the installation is in $PASSERELLE_DRILL_KEY:
+  passerelle keys add drill --user root --scope admin --scope operate --scope tenants --scope chat --scope models --expires-in 1
+Everything is put back as it was, also after a failure or Ctrl-C. Exit code 0 when every entry passed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from deploy.drill.entries import ENTRIES
+from deploy.drill.installation import Failed, Installation, Skipped, read
+
+KEY = "PASSERELLE_DRILL_KEY"
+
+EXAMPLE = """\
+# What the drill may do to this installation, and how. Commands are run by the shell, in the folder of this file.
+url = "http://127.0.0.1:8000"
+metrics = ["http://127.0.0.1:8000/metrics"]    # of each gateway; as the host of the drill reaches them
+model = "falcon-7b-instruct"
+config = "deploy/passerelle.toml"              # the gateways' configuration, put back as it was; left out: no bill, no drift
+reload = "docker compose kill --signal HUP gateway-1 gateway-2"
+patience = 120                                 # seconds for whatever takes its time
+
+[replica]                                      # left out: not tried
+hang = "docker compose pause vllm"
+wake = "docker compose unpause vllm"
+others = true                                  # another replica or target answers meanwhile; false: callers are told 503
+
+[redis]
+stop = "docker compose stop redis"
+start = "docker compose start redis"
+"""
+
+
+def main() -> int:
+    """0 when every entry asked for passed or was skipped with a reason, and one at least passed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.drill", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("plan", type=Path, nargs="?", metavar="FILE", help="what may be done, and how")
+    parser.add_argument("--only", action="append", choices=list(ENTRIES), help="this entry; repeatable (default: all)")
+    parser.add_argument("--example", action="store_true", help="print a file to begin with")
+    options = parser.parse_args()
+    if options.example:
+        print(EXAMPLE, end="")
+        return 0
+    if options.plan is None:
+        parser.error("name the file (--example prints one)")
+    if not os.environ.get(KEY):
+        print(
+            f"drill: ${KEY} is empty: put an administrator's key there (--help says how to make one)", file=sys.stderr
+        )
+        return 1
+    try:
+        here = Installation(read(options.plan), os.environ[KEY])
+    except Failed as error:
+        print(f"drill: {error}", file=sys.stderr)
+        return 1
+    results = [_perform(name, here) for name in options.only or ENTRIES]
+    return 0 if False not in results and True in results else 1
+
+
+def _perform(name: str, here: Installation) -> bool | None:
+    """True, False, or None where it was skipped."""
+    entry = ENTRIES[name]
+    print(f"{name}: {(entry.__doc__ or '').partition(':')[0]}…", flush=True)
+    try:
+        print(f"  passed: {entry(here)}", flush=True)
+    except Skipped as reason:
+        print(f"  skipped: {reason}", flush=True)
+        return None
+    except Failed as error:
+        print(f"  FAILED: {error}. See docs/operations.md.", flush=True)
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
