@@ -26,7 +26,7 @@ Labels = Mapping[str, str]
 def rendered(overlay: str) -> str:
     """An overlay as `kubectl apply -k` would send it: once in a run, without a cluster."""
     kubectl = Path(sysconfig.get_path("scripts")) / "kubectl"
-    words = [kubectl, "kustomize", FOLDER / "overlays" / overlay]
+    words = [str(kubectl), "kustomize", str(FOLDER / "overlays" / overlay)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode:
         raise AssertionError(f"{overlay}: {done.stderr.strip()[-1000:]}")

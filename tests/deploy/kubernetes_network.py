@@ -36,12 +36,12 @@ METADATA = Place("the cloud's metadata service", address="169.254.169.254")
 
 def network(documents: Documents, way_out: frozenset[str]) -> list[str]:
     """Nothing reaches anything but what has to; `way_out` names the workloads that may reach the world."""
-    found = []
-    for source, target, port, expected in _wanted(documents, way_out):
-        if allowed(documents, source, target, port) is not expected:
-            verb = "cannot reach" if expected else "can reach"
-            found.append(f"{source.name} {verb} {target.name} at port {port}")
-    return found
+    policies = of_kind(documents, "NetworkPolicy")
+    return [
+        f"{source.name} {'cannot' if expected else 'can'} reach {target.name} at port {port}"
+        for source, target, port, expected in _wanted(documents, way_out)
+        if _reaches(policies, source, target, port, both=expected) is not expected
+    ]
 
 
 def _wanted(documents: Documents, way_out: frozenset[str]) -> Iterator[tuple[Place, Place, int, bool]]:
@@ -62,13 +62,17 @@ def _wanted(documents: Documents, way_out: frozenset[str]) -> Iterator[tuple[Pla
         yield place, OUTSIDE, 80, False
         yield place, METADATA, 443, False
         yield place, METADATA, 80, False
+    yield NEIGHBOUR, OUTSIDE, 443, False
+    yield CALLER, NEIGHBOUR, 8000, False
+    yield gateway, NEIGHBOUR, 8000, False
 
 
-def allowed(documents: Documents, source: Place, target: Place, port: int) -> bool:
-    """Whether a connection may be made: by the policies of both ends."""
-    policies = of_kind(documents, "NetworkPolicy")
-    leaves = _permits(policies, "egress", source, target, port)
-    return leaves and _permits(policies, "ingress", target, source, port)
+def _reaches(policies: Documents, source: Place, target: Place, port: int, *, both: bool) -> bool:
+    """By the policies of both ends. Else by those of the end that it comes to, if that is ours: whatever its sender may."""
+    admitted = _permits(policies, "ingress", target, source, port)
+    if not both and target.namespace == NAMESPACE and not target.address:
+        return admitted
+    return admitted and _permits(policies, "egress", source, target, port)
 
 
 def _permits(policies: Documents, direction: str, pod: Place, other: Place, port: int) -> bool:
