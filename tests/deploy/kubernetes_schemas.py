@@ -1,5 +1,7 @@
 """Is a document what its API takes? Kubernetes' own schemas, and small ones of the custom resources that are used here."""
 
+import functools
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,14 +46,15 @@ def schemas(documents: Documents) -> list[str]:
     found = []
     for document in documents:
         shape = CUSTOM.get((document["apiVersion"], document["kind"]))
-        problems = _known(document) if shape is None else _custom(document, shape)
+        problems = _known(json.dumps(document)) if shape is None else _custom(document, shape)
         found += [f"{called(document)}: {problem}" for problem in problems]
     return found
 
 
-def _known(document: Document) -> list[str]:
+@functools.cache  # a document reads megabytes of schemas, and is in several overlays
+def _known(text: str) -> list[str]:
     try:
-        validate(document, VERSION, strict=True)
+        validate(json.loads(text), VERSION, strict=True)
     except ValidationError as error:
         place = ".".join(str(part) for part in error.absolute_path)
         return [f"{place}: {error.message}"]
