@@ -38,16 +38,21 @@ def _secrets() -> dict[str, str]:
 
 def effective(documents: Documents) -> Settings:
     """The settings the gateway would have in its pod, every secret that has to be there being there. Raises BadSettings."""
-    (gateway,) = (made for made in pods(documents) if made.name == "gateway")
-    environment = dict(_environment(gateway.spec["containers"][0]))
-    files = {target: text for _, target, text in _mounted(documents, gateway)}
-    text = files.get(environment.get("PASSERELLE_CONFIG", ""))
+    environment, text = given(documents)
     if text is None:
         raise BadSettings("PASSERELLE_CONFIG names no mounted file.")
     with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, environment, clear=True):
         file = Path(folder) / "passerelle.toml"
         file.write_text(text, encoding="utf-8")
         return load(file)
+
+
+def given(documents: Documents) -> tuple[dict[str, str], str | None]:
+    """The gateway's environment, and the file that its PASSERELLE_CONFIG names."""
+    (gateway,) = (made for made in pods(documents) if made.name == "gateway")
+    environment = dict(_environment(gateway.spec["containers"][0]))
+    files = {target: text for _, target, text in _mounted(documents, gateway)}
+    return environment, files.get(environment.get("PASSERELLE_CONFIG", ""))
 
 
 def _environment(container: Document) -> Iterator[tuple[str, str]]:
