@@ -13,6 +13,7 @@ from serving.environment import find_python
 from serving.hardware import Gpu, Machine
 from serving.plan import Options, Plan, make_plan
 from serving.profiles import find_profile
+from tests.deploy.dockerfile import Dockerfile
 from tests.deploy.document import ROOT
 from tests.deploy.kubernetes import (
     FOLDER,
@@ -168,6 +169,15 @@ def test_the_cpu_overlay_starts_a_command_of_ours() -> None:
     container = vllm(load("cpu"))
     assert "command" not in container  # the image's own: python -m gateway.cli
     assert parser().parse_args(container["args"]).func
+
+
+@pytest.mark.parametrize(("name", "file"), [("gateway", "gateway.Dockerfile"), ("vllm", "vllm-cpu.Dockerfile")])
+def test_an_image_of_ours_runs_as_its_user_and_keeps_things_on_volumes(name: str, file: str) -> None:
+    (made,) = (each for each in pods(load("cpu")) if each.name == name)
+    built, context = Dockerfile.read(ROOT / "deploy" / file), made.spec["securityContext"]
+    assert f"{context['runAsUser']}:{context['runAsGroup']}" == built.all("USER")[-1]
+    mounted = [mount["mountPath"] for mount in made.containers[0]["volumeMounts"] if not mount.get("readOnly")]
+    assert built.all("WORKDIR")[-1] in mounted
 
 
 def test_the_metric_that_scales_the_gateway_is_its_own_and_served() -> None:
