@@ -93,8 +93,12 @@ class Pool:
     probed: bool = False
 
     def blind(self) -> bool:
-        """Whether what a replica shows of itself cannot be used, so that our own counts alone choose among them."""
-        return self.target.kind == "vllm" and any(replica.load.blind() for replica in self.replicas)
+        """Whether what a replica shows of itself cannot be used, so that our own counts alone choose among them.
+
+        Of one that is down nothing is expected.
+        """
+        asked = (replica for replica in self.replicas if not replica.breaker.down())
+        return self.target.kind == "vllm" and any(replica.load.blind() for replica in asked)
 
     def choose(self, conversation: Iterable[str] = (), *, but: Replica | None = None) -> Replica | None:
         """The replica to ask, other than `but`; None when there is none that may be asked."""

@@ -17,6 +17,7 @@ from gateway.failure import Failure
 from gateway.pool import Call, Pool, Replica
 from gateway.settings import Routing
 from tests.gateway.requests import Clock, pool_of
+from tests.gateway.test_load import OLD
 from tests.gateway.test_pool import picks
 from tests.gateway.test_replicas import asked, pool, shown, state
 from tests.house import House
@@ -73,6 +74,14 @@ def test_a_replica_that_is_down_is_no_second_try() -> None:
     assert chosen("ud", but=0) == set()
     assert chosen("uud", but=0) == {1}
     assert chosen("dd", but=0) == {1}
+
+
+def test_of_a_replica_that_is_down_no_figures_are_missed() -> None:
+    made = told("du", kind="vllm")
+    made.replicas[0].load.take(OLD)
+    assert not made.blind()
+    made.replicas[1].load.take(OLD)
+    assert made.blind()
 
 
 def test_outside_targets_and_pools_without_probes_go_by_their_breakers_alone() -> None:
