@@ -22,18 +22,24 @@ from deploy.drill.installation import Failed, Installation, Skipped, read
 KEY = "PASSERELLE_DRILL_KEY"
 
 EXAMPLE = """\
-# What the drill may do to this installation, and how. Commands are run by the shell, in the folder of this file.
+# What the drill may do to this installation, and how: that of docker-compose.yml, run in the repository's root. Commands are
+# run by the shell, in the folder of this file.
 url = "http://127.0.0.1:8000"
-metrics = ["http://127.0.0.1:8000/metrics"]    # of each gateway; as the host of the drill reaches them
 model = "falcon-7b-instruct"
 config = "deploy/passerelle.toml"              # the gateways' configuration, put back as it was; left out: no bill, no drift
-reload = "docker compose kill --signal HUP gateway-1 gateway-2"
+reload = "docker compose kill --signal HUP gateway-a gateway-b"
 patience = 120                                 # seconds for whatever takes its time
+
+# Of each gateway: its address (default: /metrics of the url), or a command that prints what is there.
+metrics = [
+  "docker compose exec -T gateway-a python -c \\"import urllib.request as r; print(r.urlopen('http://127.0.0.1:8000/metrics').read().decode())\\"",
+  "docker compose exec -T gateway-b python -c \\"import urllib.request as r; print(r.urlopen('http://127.0.0.1:8000/metrics').read().decode())\\"",
+]
 
 [replica]                                      # left out: not tried
 hang = "docker compose pause vllm"
 wake = "docker compose unpause vllm"
-others = true                                  # another replica or target answers meanwhile; false: callers are told 503
+others = false                                 # true: another replica or target answers meanwhile; false: 503
 
 [redis]
 stop = "docker compose stop redis"

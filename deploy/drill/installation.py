@@ -53,7 +53,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the file says. `patience` in seconds."""
+    """What the file says. `patience` in seconds; `metrics` are addresses, or commands that print what is there."""
 
     url: str
     model: str
@@ -137,17 +137,17 @@ class Installation:
         """The replicas that some gateway takes for down, or whose breaker is not closed."""
         pattern = re.compile(r"^passerelle_replica_(?:down|state)\{([^}]*)\} (?!0(?:\.0)?$)", re.MULTILINE)
         found: set[str] = set()
-        for url in self.plan.metrics:
-            found |= {
-                re.sub(r',?pid="\d+"', "", labels) for labels in pattern.findall(self.ask("GET", url).body.decode())
-            }
+        for where in self.plan.metrics:
+            text = self.ask("GET", where).body.decode() if "://" in where.split()[0] else self.run(where)
+            found |= {re.sub(r',?pid="\d+"', "", labels) for labels in pattern.findall(text)}
         return found
 
-    def run(self, command: str) -> None:
-        """One of the operator's commands; raises Failed when it fails."""
+    def run(self, command: str) -> str:
+        """One of the operator's commands and what it prints; raises Failed when it fails."""
         done = subprocess.run(command, shell=True, cwd=self.plan.folder, capture_output=True, text=True, check=False)  # noqa: S602
         if done.returncode != 0:
             raise Failed(f"`{command}` ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}")
+        return done.stdout
 
     def until(self, true: Callable[[], bool], what: str, seconds: float | None = None) -> float:
         """Look until it is true; how long that took. Raises Failed when it takes longer than `seconds` (the patience)."""

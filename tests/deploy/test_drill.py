@@ -49,6 +49,7 @@ model = "m"
 config = "passerelle.toml"
 reload = "kill -HUP {gateway}"
 patience = 40
+metrics = ["http://127.0.0.1:{port}/metrics", "{python} metrics.py http://127.0.0.1:{port}/metrics"]
 [replica]
 hang = "kill -STOP {replica}"
 wake = "kill -CONT {replica}"
@@ -56,6 +57,8 @@ wake = "kill -CONT {replica}"
 stop = "kill $(cat redis.pid)"
 start = "{valkey} --port {redis} --save '' --daemonize yes --pidfile $PWD/redis.pid > redis.log"
 """
+
+PRINTED = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode())"
 
 
 @asynccontextmanager
@@ -98,8 +101,14 @@ async def installation(folder: Path, database: str) -> AsyncIterator[Gateway]:
         stack.callback(gateway.process.terminate)
         await gateway.logged("Application startup complete", 2)
         drill = DRILL.format(
-            port=gateway.port, gateway=gateway.process.pid, replica=servers[0][0], valkey=get_binary_path(), redis=redis
+            python=sys.executable,
+            port=gateway.port,
+            gateway=gateway.process.pid,
+            replica=servers[0][0],
+            valkey=get_binary_path(),
+            redis=redis,
         )
+        (folder / "metrics.py").write_text(PRINTED)
         (folder / "drill.toml").write_text(drill, encoding="utf-8")
         yield gateway
 
@@ -164,4 +173,5 @@ def test_the_example_is_a_plan(tmp_path: Path) -> None:
     (tmp_path / "drill.toml").write_text(EXAMPLE)
     plan = read(tmp_path / "drill.toml")
     assert plan.config == tmp_path / "deploy/passerelle.toml"
-    assert plan.replica["others"] is True
+    assert plan.replica["others"] is False
+    assert len(plan.metrics) == 2
