@@ -19,6 +19,7 @@ PLAN_EXAMPLE = """examples:
 SERVE_EXAMPLE = """examples:
   passerelle serve
   passerelle serve --model tiiuae/Falcon3-1B-Instruct --port 8001
+  passerelle serve --model falcon3-7b-instruct --adapter notaire=./adapters/notaire
 """
 
 
@@ -58,10 +59,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--max-num-seqs", type=int, metavar="N", help="requests computed at once; default: by the machine"
     )
     parser.add_argument("--load-format", help="vLLM's; `dummy` serves random weights, for measuring speed")
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="a LoRA adapter (folder or owner/name) published as NAME; may be repeated",
+    )
 
 
 def options_from(arguments: argparse.Namespace) -> Options:
-    """The options that `add_options` parsed."""
+    """The options that `add_options` parsed. Raises AdapterError."""
+    from serving.adapters import parse_adapter
     from serving.plan import Options
 
     names = (
@@ -75,7 +84,8 @@ def options_from(arguments: argparse.Namespace) -> Options:
         "max_num_seqs",
         "load_format",
     )
-    return Options(**{name: getattr(arguments, name) for name in names})
+    adapters = tuple(parse_adapter(text) for text in arguments.adapter)
+    return Options(**{name: getattr(arguments, name) for name in names}, adapters=adapters)
 
 
 def run_plan(arguments: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from serving.errors import ServingError
 
+FALCONS = ("falcon", "RefinedWebModel", "RefinedWeb")  # the first Falcons, by today's and by their first names
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
@@ -18,7 +19,10 @@ class ModelError(ServingError):
 
 @dataclass(frozen=True)
 class Dimensions:
-    """The numbers of a decoder that memory depends on. `kv_heads` is 1 for Falcon's multi-query attention."""
+    """The numbers of a decoder that memory depends on. `kv_heads` is 1 for Falcon's multi-query attention.
+
+    `adapters` is False where vLLM serves no LoRA adapters: its class for the first Falcons lacks them.
+    """
 
     layers: int
     hidden: int
@@ -28,6 +32,7 @@ class Dimensions:
     vocabulary: int
     max_positions: int
     parameters: int
+    adapters: bool = True
 
     def weights_bytes(self, dtype: str) -> int:
         """Bytes of the weights in `dtype`, estimated from the dimensions (within about 2 %)."""
@@ -60,7 +65,8 @@ def dimensions(config: dict[str, Any], source: object = "config.json") -> Dimens
     positions = config.get("max_position_embeddings") or 2048  # Falcon-7B's first configs leave it out
     kv_heads = _kv_heads(config, heads)
     parameters = _parameters(config, (layers, hidden, vocabulary), heads * head_size, kv_heads * head_size)
-    return Dimensions(layers, hidden, heads, kv_heads, head_size, vocabulary, positions, parameters)
+    adapters = config.get("model_type") not in FALCONS
+    return Dimensions(layers, hidden, heads, kv_heads, head_size, vocabulary, positions, parameters, adapters)
 
 
 def _number(config: dict[str, Any], source: object, *names: str) -> int:
@@ -82,7 +88,7 @@ def _parameters(config: dict[str, Any], shape: tuple[int, int, int], query: int,
     """Embedding, attention and feed-forward matrices; norms and biases are left out (under 0.1 %)."""
     layers, hidden, vocabulary = shape
     attention = hidden * (2 * query + 2 * kv)
-    if config.get("model_type") in {"falcon", "RefinedWebModel", "RefinedWeb"}:
+    if config.get("model_type") in FALCONS:
         feed_forward = 2 * hidden * int(config.get("ffn_hidden_size") or 4 * hidden)
         tied = config.get("tie_word_embeddings", True)
     else:  # gated: up, gate, down

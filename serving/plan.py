@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from serving.adapters import AdapterError, check_adapters, largest_rank
 from serving.errors import ServingError
 from serving.hardware import Machine
 from serving.model import Dimensions
@@ -36,7 +37,7 @@ class PlanError(ServingError):
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may decide; None leaves it to the plan. `cpu` forbids GPUs."""
+    """What the user may decide; None leaves it to the plan. `cpu` forbids GPUs. `adapters` are (name, folder or hub id)."""
 
     model: str | None = None
     cpu: bool = False
@@ -47,20 +48,25 @@ class Options:
     max_model_len: int | None = None
     max_num_seqs: int | None = None
     load_format: str | None = None
+    adapters: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One argument or variable of the command, and why it has this value."""
+    """One argument or variable of the command, and why it has this value. `words` are the value's own, where it has several."""
 
     name: str
     value: str
     reason: str
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything needed to start the model server. `memory` maps parts to bytes; `defaults`, `template_tokens` see Profile."""
+    """Everything needed to start the model server. `memory` maps parts to bytes; `defaults`, `template_tokens` see Profile.
+
+    `sequences` are computed at once at most; `adapters` are the names of fine-tuned models served beside `served_name`.
+    """
 
     profile: str
     device: str
@@ -77,6 +83,8 @@ class Plan:
     memory: Mapping[str, int] = field(default_factory=dict)
     settings: tuple[Setting, ...] = ()
     expected_seconds: int = 60
+    sequences: int = 1
+    adapters: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -105,13 +113,13 @@ def make_plan(machine: Machine, profile: Profile, options: Options, python: Path
         device, (settings, memory) = "cuda", _gpu_settings(machine, known, options)
     else:
         device, (settings, memory) = "cpu", _cpu_settings(machine, known, context.value, options)
-    settings = [context, *settings, *_common_settings(profile, options)]
+    settings = [context, *settings, *_adapter_settings(profile, options), *_common_settings(profile, options)]
     command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", model]
     command += ["--served-model-name", options.served_name or profile.served_name]
     command += ["--host", options.host, "--port", str(options.port), "--uvicorn-log-level", "warning"]
     arguments = [setting for setting in settings if setting.name.startswith("--")]
     for setting in arguments:
-        command += [setting.name, setting.value] if setting.value else [setting.name]
+        command += [setting.name, *(setting.words or ((setting.value,) if setting.value else ()))]
     return Plan(
         profile=profile.name,
         device=device,
@@ -128,6 +136,8 @@ def make_plan(machine: Machine, profile: Profile, options: Options, python: Path
         memory=memory,
         settings=tuple(settings),
         expected_seconds=120 if gpus else 50,
+        sequences=next(int(setting.value) for setting in settings if setting.name == "--max-num-seqs"),
+        adapters=tuple(name for name, _ in options.adapters),
     )
 
 
@@ -140,6 +150,25 @@ def _context(profile: Profile, options: Options) -> Setting:
             f"--max-model-len {options.max_model_len}: {profile.name} allows 1 to {most or 'its own maximum'}"
         )
     return Setting("--max-model-len", str(options.max_model_len), f"asked for; the model allows {most or 'unknown'}")
+
+
+def _adapter_settings(profile: Profile, options: Options) -> list[Setting]:
+    if not options.adapters:
+        return []
+    if profile.known and not profile.known.adapters:
+        raise AdapterError(
+            f"--adapter: vLLM serves no LoRA adapters for {profile.name}'s architecture; choose another --model"
+        )
+    adapters = check_adapters(options.adapters, options.served_name or profile.served_name)
+    count, words = len(adapters), tuple(f"{name}={source}" for name, source in adapters)
+    return [
+        Setting("--enable-lora", "", f"{count} fine-tuned model(s) beside their base, which is held once"),
+        Setting("--max-loras", str(count), "requests for any of them are computed together"),
+        Setting(
+            "--max-lora-rank", str(largest_rank(adapters)), "the smallest rank vLLM allows that holds each of them"
+        ),
+        Setting("--lora-modules", " ".join(words), "each under a model name of its own", words),
+    ]
 
 
 def _common_settings(profile: Profile, options: Options) -> list[Setting]:
