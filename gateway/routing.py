@@ -11,6 +11,7 @@ from typing import Self
 
 import structlog
 
+from auth import Principal
 from gateway.admission import Admission, Place
 from gateway.errors import Overloaded, UpstreamUnavailable, unknown_model
 from gateway.pool import Call, Pool, Replica, places, pool, queue_of
@@ -198,6 +199,7 @@ class Catalogue:
         self.pools, self.routing, self._models = pools, settings.routing, models
         self.tariff = settings.tariff()
         self._owners = {name: model.owned_by for name, model in settings.models.items()}
+        self._tenants = {name: model.tenants for name, model in settings.models.items()}
 
     def _admission(
         self, target: Target, workers: int, known: Pool | None, shared: dict[Hashable, Admission], queue: Hashable
@@ -213,6 +215,11 @@ class Catalogue:
     def names(self) -> list[str]:
         """The published names, in the configuration's order."""
         return list(self._models)
+
+    def knows(self, name: str, caller: Principal) -> bool:
+        """Whether the caller may ask for the name: by its own rights, and by the tenants that the model is for."""
+        tenants = self._tenants.get(name)
+        return caller.knows(name) and (tenants is None or any(map(caller.reaches, tenants)))
 
     def owner(self, name: str) -> str:
         """Who the model is said to belong to; raises ModelNotFound."""
