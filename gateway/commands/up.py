@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     port = args.gateway_port or _free_port(settings.server.port)
     folder = settings.state.directory
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    ports, visible = _model_ports(args.port, args.replicas, port), os.environ.get("CUDA_VISIBLE_DEVICES")
+    ports, visible = model_ports(args.port, args.replicas, port), os.environ.get("CUDA_VISIBLE_DEVICES")
     plans = prepare_replicas(options_from(args), ports, say, visible=visible)
     _announce(plans, folder)
     with (
@@ -226,7 +226,7 @@ def _watch(models: Replicas, gateway: subprocess.Popen[bytes]) -> int:
     return 1
 
 
-def _model_ports(first: int, number: int, gateway: int) -> list[int]:
+def model_ports(first: int, number: int, gateway: int) -> list[int]:
     """Ports of the model servers. The default ones may give way, to the gateway's too; ones that were asked for may not."""
     if first != _MODEL_PORT:
         return list(range(first, first + number))

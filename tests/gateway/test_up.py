@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gateway.commands.up import _model_ports, environment
+from gateway.commands.up import model_ports, environment
 from gateway.settings import Settings
 from serving.plan import Plan
 from tests.gateway.test_commands import passerelle
@@ -70,9 +70,9 @@ def test_the_default_ports_give_way_and_others_do_not() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert _model_ports(port, 2, gateway=8000) == [port, port + 1]
+        assert model_ports(port, 2, gateway=8000) == [port, port + 1]
     gateway = 8002
-    default = _model_ports(8001, 3, gateway=gateway)
+    default = model_ports(8001, 3, gateway=gateway)
     assert len({*default, gateway}) == 4
 
 
