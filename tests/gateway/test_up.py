@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gateway.commands.up import model_ports, environment
+from gateway.commands.up import environment, model_ports
 from gateway.settings import Settings
 from serving.plan import Plan
 from tests.gateway.test_commands import passerelle

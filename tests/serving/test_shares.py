@@ -13,7 +13,7 @@ from serving.shares import physical_cores, prepare_replicas
 
 GIB = 1 << 30
 H100 = Gpu("H100", 80 * GIB, 79 * GIB, (9, 0))
-A100 = Gpu("A100", 40 * GIB, 39 * GIB, (8, 0))
+V100 = Gpu("V100", 16 * GIB, 15 * GIB, (7, 0))
 CPU = Machine(8, 48 * GIB, 44 * GIB)
 FALCON3 = Options(model="falcon3-1b-instruct", vllm_python=Path(sys.executable))
 FALCON40 = replace(FALCON3, model="falcon-40b-instruct")
@@ -63,8 +63,10 @@ def test_the_gpus_of_the_environment_are_divided_and_no_others() -> None:
 
 
 def test_unlike_gpus_are_planned_for_as_the_smallest() -> None:
-    one, two = plans(gpus(H100, A100), 2)
-    assert one.sequences == two.sequences == plans(gpus(A100, A100), 2)[0].sequences
+    alike = [plan.argv for plan in plans(gpus(V100, V100), 2)]
+    assert [plan.argv for plan in plans(gpus(H100, V100), 2)] == alike
+    slow = replace(H100, capability=(7, 0))
+    assert "float16" in plans(gpus(H100, slow, V100), 3)[0].argv
 
 
 def test_on_the_cpu_each_has_cores_of_its_own_one_of_which_it_leaves_to_its_other_processes() -> None:
