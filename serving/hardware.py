@@ -99,7 +99,7 @@ def read_nvml() -> tuple[Gpu, ...] | None:
     try:
         for index in range(pynvml.nvmlDeviceGetCount()):
             with suppress(pynvml.NVMLError):
-                gpus.append(_nvml_gpu(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index)))
+                gpus.append(nvml_gpu(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index)))
     except pynvml.NVMLError:
         return None
     finally:
@@ -107,7 +107,8 @@ def read_nvml() -> tuple[Gpu, ...] | None:
     return tuple(gpus)
 
 
-def _nvml_gpu(nvml: Any, handle: Any) -> Gpu:
+def nvml_gpu(nvml: Any, handle: Any) -> Gpu:
+    """One GPU as the module `pynvml` shows it."""
     name, memory = nvml.nvmlDeviceGetName(handle), nvml.nvmlDeviceGetMemoryInfo(handle)
     major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
     # The first version of this structure counts what the driver keeps as used, as nvidia-smi's total does.

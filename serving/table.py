@@ -32,7 +32,9 @@ def cell(plan: Plan | None) -> str:
     held = next((s.value.partition("_")[0] for s in plan.settings if s.name == "--quantization"), "16 bits")
     if plan.model.endswith("-AWQ"):
         held = "awq"
-    return f"{held}, {plan.expected.kv_tokens // 1000:,}k, {plan.sequences}, {max(plan.expected.throughput.values()):,.0f}"
+    return (
+        f"{held}, {plan.expected.kv_tokens // 1000:,}k, {plan.sequences}, {max(plan.expected.throughput.values()):,.0f}"
+    )
 
 
 def table() -> str:
