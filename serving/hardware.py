@@ -6,8 +6,10 @@ import csv
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 GPU_FIELDS = "name,memory.total,memory.free,compute_cap"
 
@@ -75,6 +77,46 @@ def read_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
 
 
 def read_gpus(command: str = "nvidia-smi") -> tuple[Gpu, ...]:
+    """The GPUs by NVML, else by `nvidia-smi`; none when neither is here or both fail."""
+    found = read_nvml()
+    return read_smi(command) if found is None else found
+
+
+def read_nvml() -> tuple[Gpu, ...] | None:
+    """The GPUs by the driver's own library (nvidia-ml-py); None when library or driver are not here.
+
+    A GPU whose memory the driver does not tell, as on unified-memory machines, is left out.
+    """
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    gpus = []
+    try:
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            with suppress(pynvml.NVMLError):
+                gpus.append(nvml_gpu(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index)))
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+    return tuple(gpus)
+
+
+def nvml_gpu(nvml: Any, handle: Any) -> Gpu:
+    """One GPU as the module `pynvml` shows it."""
+    name, memory = nvml.nvmlDeviceGetName(handle), nvml.nvmlDeviceGetMemoryInfo(handle)
+    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    # The first version of this structure counts what the driver keeps as used, as nvidia-smi's total does.
+    text = name.decode() if isinstance(name, bytes) else str(name)
+    return Gpu(text, int(memory.total), int(memory.free), (int(major), int(minor)))
+
+
+def read_smi(command: str = "nvidia-smi") -> tuple[Gpu, ...]:
     """The GPUs that `nvidia-smi` lists; none when it is missing, hangs or fails."""
     path = shutil.which(command)
     if path is None:

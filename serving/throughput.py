@@ -1,0 +1,84 @@
+"""Expected output tokens per second: a roofline of memory and arithmetic, softened where both matter.
+
+A step of vLLM carries one output token of every conversation and, on average, their share of prompts. It reads the weights
+and the cache once (`memory`) and multiplies every token with every weight (`arithmetic`):
+
+    seconds of a step = (memory^P + arithmetic^P)^(1/P) + overhead
+
+The roofline is Williams, Waterman and Patterson's (doi 10.1145/1498765.1498785), P = ∞ theirs and P = 1 no overlap at all.
+The constants were fitted to runs of vLLM 0.24.0 on one H100 and checked on others: docs/serving.md has the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serving.cards import Card
+from serving.memory import Layout
+from serving.model import Dimensions
+from serving.quantisation import BITSANDBYTES, FP8, FP8_CAPABILITY, Quantisation
+
+# What the measured runs were asked.
+PROMPT, OUTPUT = 256, 128
+AT_ONCE = (1, 16, 64, 256)
+
+MEMORY_EFFICIENCY = 0.75
+ARITHMETIC_EFFICIENCY = 0.5
+SOFTNESS = 1.5
+OVERHEAD = 0.0007
+# Not measured: another GPU in a layer costs a tenth for its all-reduces; bitsandbytes unpacks its 4 bits in every step.
+TENSOR_EFFICIENCY = 0.9
+BITSANDBYTES_SLOWDOWN = 2.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """A model as it runs: its weights' bits, its layout, and the bytes of cache that one token of context takes."""
+
+    known: Dimensions
+    quantisation: Quantisation
+    layout: Layout
+    cache_type: str = "bfloat16"
+
+
+def tokens_per_second(card: Card, work: Work, at_once: int, prompt: int = PROMPT, output: int = OUTPUT) -> float:
+    """Output tokens per second of `at_once` conversations, each `prompt` tokens answered with `output`."""
+    return at_once / step_seconds(card, work, at_once, prompt, output)
+
+
+def step_seconds(card: Card, work: Work, at_once: int, prompt: int = PROMPT, output: int = OUTPUT) -> float:
+    """Seconds in which every conversation gets one token. Stages of a pipeline each work on their own part of them."""
+    stages = work.layout.pipeline
+    together = max(1.0, at_once / stages)
+    speed = work.layout.tensor * TENSOR_EFFICIENCY ** (work.layout.tensor.bit_length() - 1)
+    memory = _bytes_read(work, together, prompt + output / 2) / (card.bandwidth * MEMORY_EFFICIENCY * speed)
+    tokens = together * (1 + prompt / output)
+    arithmetic = 2 * _multiplied(work.known) * tokens / (_flops(card, work) * ARITHMETIC_EFFICIENCY * speed)
+    seconds = float((memory**SOFTNESS + arithmetic**SOFTNESS) ** (1 / SOFTNESS))
+    slowdown = BITSANDBYTES_SLOWDOWN if work.quantisation is BITSANDBYTES else 1.0
+    return seconds * slowdown + OVERHEAD
+
+
+def prefill_seconds(card: Card, work: Work, tokens: int) -> float:
+    """Seconds in which a step reads `tokens` of prompts."""
+    speed = work.layout.tensor * TENSOR_EFFICIENCY ** (work.layout.tensor.bit_length() - 1)
+    return 2 * _multiplied(work.known) * tokens / (_flops(card, work) * ARITHMETIC_EFFICIENCY * speed)
+
+
+def _multiplied(known: Dimensions) -> int:
+    """Parameters every token is multiplied with: the layers' matrices and the output head."""
+    return known.matrices + known.embeddings
+
+
+def _bytes_read(work: Work, at_once: float, length: float) -> float:
+    """Of one step: the matrices, the head, every conversation's cache and, in a hybrid, its state, which is also written."""
+    known = work.known
+    state = 2 * known.layers * known.mamba.state_bytes("bfloat16") if known.mamba else 0
+    held = known.matrices * work.quantisation.bytes + known.embeddings * 2
+    return held + at_once * (length * known.kv_bytes_per_token(work.cache_type) + state)
+
+
+def _flops(card: Card, work: Work) -> float:
+    if work.quantisation is FP8 and card.capability >= FP8_CAPABILITY and card.fp8_flops:
+        return card.fp8_flops
+    return card.flops
