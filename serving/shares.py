@@ -36,6 +36,11 @@ def prepare_replicas(
         return (prepare(replace(options, port=ports[0]), progress, machine),)
     if not ports:
         raise PlanError("--replicas: must be 1 or more")
+    if options.nodes > 1:
+        raise PlanError(
+            f"--replicas {len(ports)} and --nodes {options.nodes}: replicas share one machine; for several groups of machines "
+            "start each with `passerelle serve --nodes` and name their URLs in one target"
+        )
     machine = machine or read_machine()
     on_cpu = options.cpu or not machine.gpus or built_for(find_python(options.vllm_python)) == "cpu"
     own = _on_cpu(len(ports), cores or physical_cores()) if on_cpu else _on_gpus(machine, len(ports), visible)

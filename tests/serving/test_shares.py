@@ -13,10 +13,10 @@ from serving.shares import physical_cores, prepare_replicas
 
 GIB = 1 << 30
 H100 = Gpu("H100", 80 * GIB, 79 * GIB, (9, 0))
-V100 = Gpu("V100", 16 * GIB, 15 * GIB, (7, 0))
+T4 = Gpu("T4", 16 * GIB, 15 * GIB, (7, 5))
 CPU = Machine(8, 48 * GIB, 44 * GIB)
 FALCON3 = Options(model="falcon3-1b-instruct", vllm_python=Path(sys.executable))
-FALCON40 = replace(FALCON3, model="falcon-40b-instruct")
+FALCON40 = replace(FALCON3, model="falcon-40b-instruct", quantization="none")
 
 
 def gpus(*cards: Gpu) -> Machine:
@@ -63,10 +63,10 @@ def test_the_gpus_of_the_environment_are_divided_and_no_others() -> None:
 
 
 def test_unlike_gpus_are_planned_for_as_the_smallest() -> None:
-    alike = [plan.argv for plan in plans(gpus(V100, V100), 2)]
-    assert [plan.argv for plan in plans(gpus(H100, V100), 2)] == alike
-    slow = replace(H100, capability=(7, 0))
-    assert "float16" in plans(gpus(H100, slow, V100), 3)[0].argv
+    alike = [plan.argv for plan in plans(gpus(T4, T4), 2)]
+    assert [plan.argv for plan in plans(gpus(H100, T4), 2)] == alike
+    slow = replace(H100, capability=(7, 5))
+    assert "float16" in plans(gpus(H100, slow, T4), 3)[0].argv
 
 
 def test_on_the_cpu_each_has_cores_of_its_own_one_of_which_it_leaves_to_its_other_processes() -> None:
@@ -83,6 +83,7 @@ def test_on_the_cpu_each_has_cores_of_its_own_one_of_which_it_leaves_to_its_othe
         (CPU, 9, FALCON3, r"^--replicas 9: this machine has 8 cores, and each replica needs its own$"),
         (CPU, 8, FALCON3, r"^--replicas 8 leaves 5\.5 GiB of memory to each: .* GiB are free"),
         (CPU, 0, FALCON3, r"^--replicas: must be 1 or more$"),
+        (CPU, 2, replace(FALCON3, nodes=2), r"^--replicas 2 and --nodes 2: replicas share one machine; .*"),
     ],
 )
 def test_too_small_a_machine_is_refused_in_one_sentence(
