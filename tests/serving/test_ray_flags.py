@@ -14,7 +14,7 @@ def test_vllm_knows_every_flag_of_a_plan_for_several_machines(vllm_python: Path)
     plan = make(Options(model="falcon-40b-instruct", gpus="2xRTX A4500", nodes=2))
     assert "ray" in plan.argv
     # One flag it cannot know: the parser names all that it does not know, and ends before anything is started.
-    words = [vllm_python, *plan.argv[1:], "--no-such-flag"]
+    words = [str(vllm_python), *plan.argv[1:], "--no-such-flag"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 2, done.stderr[-1000:]
     assert done.stderr.strip().endswith("unrecognized arguments: --no-such-flag")
