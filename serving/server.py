@@ -212,8 +212,8 @@ class ModelServer:
                 reported = now
                 self._progress(f"{self._log.phase}… {now - started:.0f} s of about {self.plan.expected_seconds} s")
             self._stopping.wait(self._patience.probe_every)
-        self._enter("ready")
         self._progress(f"{self.served_name} is ready on {self.base_url} after {self._clock() - started:.0f} s")
+        self._enter("ready")  # after its line, since whoever waits for it goes on to say more
 
     def _watch(self) -> None:
         """Restart the server when it dies, within bounds; runs in its own thread from the first readiness on."""

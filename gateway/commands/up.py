@@ -117,7 +117,7 @@ def _announce(plans: Sequence[Plan], folder: Path) -> None:
 def say(line: str) -> None:
     """One line of progress."""
     with suppress(OSError):  # a terminal that was closed
-        print(f"passerelle: {line}", flush=True)
+        print(f"passerelle: {line}\n", end="", flush=True)  # in one piece: replicas speak from threads of their own
 
 
 def on_hangup(stdin: TextIO | None, reload: Callable[[], None]) -> None:
