@@ -32,7 +32,7 @@ def gpu_expected(choice: Choice, known: Dimensions, context: int) -> Expected:
     """From the cache's pages and the roofline."""
     lengths = sorted({context, min(EXPECTED_LENGTH, context)})
     return Expected(
-        kv_tokens=choice.cache.tokens,
+        kv_tokens=choice.cache.tokens(context),
         conversations={length: choice.cache.conversations(length) for length in lengths},
         throughput={number: round(rate) for number, rate in rates(choice, known).items()},
     )

@@ -166,14 +166,17 @@ class Cache:
         """Pages of all of the GPU's layers together."""
         return max(0, self.size // self.page_bytes)
 
-    @property
-    def tokens(self) -> int:
-        """As vLLM writes it ("GPU KV cache size"); half of a hybrid's pages count as states'."""
-        return self.pages // (2 if self.hybrid else 1) * self.page_tokens
+    def pages_of(self, length: int) -> int:
+        """Pages of a conversation of `length` tokens; in a hybrid one more holds its state."""
+        return math.ceil(length / self.page_tokens) + (1 if self.hybrid else 0)
+
+    def tokens(self, context: int) -> int:
+        """As vLLM 0.24 writes it ("GPU KV cache size"): full conversations, broken ones too, times their length."""
+        return self.pages * context // self.pages_of(context)
 
     def conversations(self, length: int) -> int:
-        """Conversations of `length` tokens held at once; in a hybrid each holds one page of state besides."""
-        return self.pages // (math.ceil(length / self.page_tokens) + (1 if self.hybrid else 0))
+        """Whole conversations of `length` tokens held at once."""
+        return self.pages // self.pages_of(length)
 
 
 def cache_of(known: Dimensions, layout: Layout, load: Load, size: int) -> Cache:

@@ -188,9 +188,12 @@ def test_memory_is_as_worked_out_by_hand(card: str, model: str) -> None:
 
 
 def tokens(model: str, cache: int) -> int:
-    """In pages of 16 tokens; Falcon-H1's hold 1,568, and half of them are states'."""
+    """Full conversations and what is left of one, as vLLM counts: pages of 16 tokens.
+
+    Falcon-H1's hold 1,568, and a conversation of 8,192 takes six of them and one for its state.
+    """
     if model == "falcon-h1-7b-instruct":
-        return cache // (1568 * MODELS[model].token) // 2 * 1568
+        return cache // (1568 * MODELS[model].token) * 8192 // 7
     return cache // (16 * MODELS[model].token) * 16
 
 
