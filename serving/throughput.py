@@ -28,8 +28,9 @@ SOFTNESS = 1.9
 OVERHEAD = 0.0016
 # In FP8 every step first quantises its activations: more seconds, and no gain in arithmetic was measured.
 FP8_OVERHEAD, FP8_ARITHMETIC = 0.0003, 0.87
-# Falcon-H1's state-space kernels are not tuned for any card ("Performance might be sub-optimal", vLLM says).
-HYBRID_SLOWDOWN = 1.63
+# Falcon-H1's state-space kernels are not tuned for any card ("Performance might be sub-optimal", vLLM says): seconds of a
+# step, and the share of the bandwidth at which they read and write a conversation's state.
+HYBRID_OVERHEAD, STATE_EFFICIENCY = 0.0022, 0.40
 # Not measured: another GPU in a layer costs a tenth for its all-reduces; bitsandbytes unpacks its 4 bits in every step.
 TENSOR_EFFICIENCY = 0.9
 BITSANDBYTES_SLOWDOWN = 2.0
@@ -58,8 +59,9 @@ def step_seconds(card: Card, work: Work, at_once: int, prompt: int = PROMPT, out
     memory = _bytes_read(work, together, prompt + output / 2) / (card.bandwidth * MEMORY_EFFICIENCY * _speed(work))
     arithmetic = prefill_seconds(card, work, together * (1 + prompt / output))
     seconds = float((memory**SOFTNESS + arithmetic**SOFTNESS) ** (1 / SOFTNESS))
+    slowdown = BITSANDBYTES_SLOWDOWN if work.quantisation is BITSANDBYTES else 1.0
     overhead = OVERHEAD + (FP8_OVERHEAD if work.quantisation is FP8 else 0.0)
-    return seconds * _slowdown(work) + overhead
+    return seconds * slowdown + _state_seconds(card, work, together) + overhead
 
 
 def prefill_seconds(card: Card, work: Work, tokens: float) -> float:
@@ -74,9 +76,13 @@ def _speed(work: Work) -> float:
     return float(work.layout.tensor * TENSOR_EFFICIENCY**doublings)
 
 
-def _slowdown(work: Work) -> float:
-    hybrid = HYBRID_SLOWDOWN if work.known.mamba else 1.0
-    return hybrid * (BITSANDBYTES_SLOWDOWN if work.quantisation is BITSANDBYTES else 1.0)
+def _state_seconds(card: Card, work: Work, at_once: float) -> float:
+    """A hybrid's: every conversation's state is read and written, in every layer."""
+    mamba = work.known.mamba
+    if mamba is None:
+        return 0.0
+    moved = at_once * 2 * work.known.layers * mamba.state_bytes("bfloat16")
+    return HYBRID_OVERHEAD + moved / (card.bandwidth * STATE_EFFICIENCY * _speed(work))
 
 
 def _multiplied(known: Dimensions) -> int:
@@ -85,8 +91,6 @@ def _multiplied(known: Dimensions) -> int:
 
 
 def _bytes_read(work: Work, at_once: float, length: float) -> float:
-    """Of one step: the matrices, the head, every conversation's cache and, in a hybrid, its state, which is also written."""
-    known = work.known
-    state = 2 * known.layers * known.mamba.state_bytes("bfloat16") if known.mamba else 0
-    held = known.matrices * work.quantisation.bytes + known.embeddings * 2
-    return held + at_once * (length * known.kv_bytes_per_token(work.cache_type) + state)
+    """Of one step: the matrices, the head, and every conversation's cache."""
+    held = work.known.matrices * work.quantisation.bytes + work.known.embeddings * 2
+    return held + at_once * length * work.known.kv_bytes_per_token(work.cache_type)
