@@ -92,5 +92,5 @@ def _multiplied(known: Dimensions) -> int:
 
 def _bytes_read(work: Work, at_once: float, length: float) -> float:
     """Of one step: the matrices, the head, and every conversation's cache."""
-    held = work.known.matrices * work.quantisation.bytes + work.known.embeddings * 2
+    held = work.known.held or work.known.matrices * work.quantisation.bytes + work.known.embeddings * 2
     return held + at_once * length * work.known.kv_bytes_per_token(work.cache_type)
