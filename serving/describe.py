@@ -6,6 +6,7 @@ import shlex
 
 from serving.plan import Plan
 from serving.setting import Setting, gib
+from serving.throughput import MOST_MEASURED
 
 
 def describe(plan: Plan) -> str:
@@ -50,4 +51,6 @@ def _expected(plan: Plan) -> list[str]:
     if expected.throughput:
         rates = ", ".join(f"{rate:,.0f} at {number}" for number, rate in expected.throughput.items())
         lines.append(f"output tokens/s expected (256 of prompt, 128 of answer; conversations at once): {rates}")
+        if max(expected.throughput.values()) > MOST_MEASURED:
+            lines.append(f"nothing above {MOST_MEASURED:,} was measured")
     return [*lines, ""]

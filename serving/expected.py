@@ -32,7 +32,7 @@ def gpu_expected(choice: Choice, known: Dimensions, context: int) -> Expected:
     """From the cache's pages and the roofline."""
     lengths = sorted({context, min(EXPECTED_LENGTH, context)})
     return Expected(
-        kv_tokens=choice.cache.tokens,
+        kv_tokens=choice.cache.tokens(context),
         conversations={length: choice.cache.conversations(length) for length in lengths},
         throughput={number: round(rate) for number, rate in rates(choice, known).items()},
     )
@@ -100,11 +100,11 @@ def _utilisation(cards: Cards, options: Options) -> Setting:
 
 def _layout(choice: Choice, options: Options) -> list[Setting]:
     layout, cards = choice.layout, choice.cards
-    why = f"the fewest GPUs of {cards.gpus} that hold it"
+    why = f"the fewest of {cards.gpus} that hold it" if cards.gpus > 1 else "one GPU"
     tensor = "asked for" if options.tensor_parallel_size else why
     settings = [Setting("--tensor-parallel-size", str(layout.tensor), tensor)]
     if layout.pipeline > 1 or options.pipeline_parallel_size:
-        stages = "layers are cut where heads cannot be, and between nodes"
+        stages = "layers are cut where heads alone do not fit, and between nodes"
         reason = "asked for" if options.pipeline_parallel_size else stages
         settings.append(Setting("--pipeline-parallel-size", str(layout.pipeline), reason))
     if spans_nodes(cards, layout):

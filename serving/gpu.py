@@ -136,16 +136,19 @@ def ways(cards: Cards, profile: Profile, known: Dimensions, options: Options) ->
 
 
 def layouts(cards: Cards, known: Dimensions, options: Options) -> Iterator[Layout]:
-    """Cuts over the fewest GPUs first, and over heads before layers; over nodes only with all the GPUs of each."""
-    one = [(gpus, gpus) for gpus in range(1, cards.number + 1)]
+    """Cuts in the order they are tried: over heads on the fewest GPUs, then also over layers, then over whole nodes."""
+    one = range(1, cards.number + 1)
     several = [(cards.number, cards.number * nodes) for nodes in range(2, cards.nodes + 1)]
-    for most, gpus in one + several:
-        for tensor in range(most, 0, -1):
-            layout = Layout(tensor, gpus // tensor)
-            if most % tensor == 0 and layout.pipeline <= known.layers and splits(known, tensor):
-                wished = options.tensor_parallel_size in {None, tensor}
-                if wished and options.pipeline_parallel_size in {None, layout.pipeline}:
-                    yield layout
+    heads = [Layout(tensor, 1) for tensor in one]
+    layers = [Layout(tensor, gpus // tensor) for gpus in one for tensor in range(gpus - 1, 0, -1) if gpus % tensor == 0]
+    nodes = [
+        Layout(tensor, gpus // tensor) for most, gpus in several for tensor in range(most, 0, -1) if most % tensor == 0
+    ]
+    for layout in (*heads, *layers, *nodes):
+        wished = options.tensor_parallel_size in {None, layout.tensor}
+        wished = wished and options.pipeline_parallel_size in {None, layout.pipeline}
+        if wished and layout.pipeline <= known.layers and splits(known, layout.tensor):
+            yield layout
 
 
 def splits(known: Dimensions, tensor: int) -> bool:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,21 @@ def read_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
 
 
 def read_gpus(command: str = "nvidia-smi") -> tuple[Gpu, ...]:
-    """The GPUs by NVML, else by `nvidia-smi`; none when neither is here or both fail."""
+    """The GPUs by NVML, else by `nvidia-smi`; none when neither is here or both fail.
+
+    Both list every GPU; those that $CUDA_VISIBLE_DEVICES hides from programs are left out.
+    """
     found = read_nvml()
-    return read_smi(command) if found is None else found
+    return visible(read_smi(command) if found is None else found, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def visible(gpus: tuple[Gpu, ...], setting: str | None) -> tuple[Gpu, ...]:
+    """The GPUs by their numbers in $CUDA_VISIBLE_DEVICES, up to the first that is not there; all when it names none by number."""
+    words = [word.strip() for word in (setting or "").split(",")]
+    if setting is None or any(word.upper().startswith(("GPU-", "MIG-")) for word in words):
+        return gpus
+    numbers = list(takewhile(lambda word: word.isdigit() and int(word) < len(gpus), words))
+    return tuple(gpus[int(number)] for number in numbers)
 
 
 def read_nvml() -> tuple[Gpu, ...] | None:
@@ -88,7 +101,7 @@ def read_nvml() -> tuple[Gpu, ...] | None:
     A GPU whose memory the driver does not tell, as on unified-memory machines, is left out.
     """
     try:
-        import pynvml
+        import pynvml  # type: ignore[import-untyped]  # it carries no types
     except ImportError:
         return None
     try:

@@ -51,9 +51,9 @@ class Dimensions:
     """The numbers of a decoder that memory and speed depend on. `kv_heads` is 1 for Falcon's multi-query attention.
 
     `matrices` are the parameters in the layers' matrices, which a quantisation makes smaller; `embeddings` those of one
-    embedding; `tied` says that the output head is the same one; `widest` is the feed-forward size. `adapters` is False where
-    vLLM serves no LoRA adapters and `fp8_cache` where it keeps the cache in 16 bits: its class for the first Falcons lacks
-    both. `held` are the weights' bytes where the checkpoint is quantised already.
+    embedding; `tied` says that the output head is the same one; `widest` is the feed-forward size and `gated` its kind.
+    `adapters` is False where vLLM serves no LoRA adapters and `fp8_cache` where it keeps the cache in 16 bits: its class for
+    the first Falcons lacks both. `held` are the weights' bytes where the checkpoint is quantised already.
     """
 
     layers: int
@@ -69,6 +69,7 @@ class Dimensions:
     embeddings: int = 0
     tied: bool = False
     widest: int = 0
+    gated: bool = True
     fp8_cache: bool = True
     mamba: Mamba | None = None
     held: int | None = None
@@ -131,6 +132,7 @@ def dimensions(config: dict[str, Any], source: object = "config.json", stored: S
         embeddings=vocabulary * hidden,
         tied=tied,
         widest=_feed_forward(config, hidden),
+        gated=not falcon,
         fp8_cache=not falcon and mamba is None,
         mamba=mamba,
         held=stored.bytes if stored and quantised else None,

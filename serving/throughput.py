@@ -6,7 +6,7 @@ and the cache once (`memory`) and multiplies every token with every weight (`ari
     seconds of a step = (memory^P + arithmetic^P)^(1/P) + overhead
 
 The roofline is Williams, Waterman and Patterson's (doi 10.1145/1498765.1498785), P = ∞ theirs and P = 1 no overlap at all.
-The constants were fitted to runs of vLLM 0.24.0 on one H100 and checked on others: docs/serving.md has the table.
+The constants were fitted to vLLM 0.24.0 on one H100: docs/serving.md says to which runs, and how far off the others were.
 """
 
 from __future__ import annotations
@@ -16,19 +16,26 @@ from dataclasses import dataclass
 from serving.cards import Card
 from serving.memory import Layout
 from serving.model import Dimensions
-from serving.quantisation import BITSANDBYTES, FP8, FP8_CAPABILITY, Quantisation
+from serving.quantisation import BITSANDBYTES, FP8, Quantisation
 
 # What the measured runs were asked.
 PROMPT, OUTPUT = 256, 128
 AT_ONCE = (1, 16, 64, 256)
 
-MEMORY_EFFICIENCY = 0.75
-ARITHMETIC_EFFICIENCY = 0.5
-SOFTNESS = 1.5
-OVERHEAD = 0.0007
+# Shares of the data sheet's bandwidth and operations, P, and seconds a step takes however small the model is.
+MEMORY_EFFICIENCY, ARITHMETIC_EFFICIENCY = 0.84, 0.56
+SOFTNESS = 1.9
+OVERHEAD = 0.0016
+# In FP8 every step first quantises its activations: more seconds, and no gain in arithmetic was measured.
+FP8_OVERHEAD, FP8_ARITHMETIC = 0.0003, 0.87
+# Falcon-H1's state-space kernels are not tuned for any card ("Performance might be sub-optimal", vLLM says): seconds of a
+# step, and the share of the bandwidth at which they read and write a conversation's state.
+HYBRID_OVERHEAD, STATE_EFFICIENCY = 0.0022, 0.40
 # Not measured: another GPU in a layer costs a tenth for its all-reduces; bitsandbytes unpacks its 4 bits in every step.
 TENSOR_EFFICIENCY = 0.9
 BITSANDBYTES_SLOWDOWN = 2.0
+# What lies above was never seen: there the one process that writes the answers may decide, not the GPU.
+MOST_MEASURED = 12_297
 
 
 @dataclass(frozen=True)
@@ -48,21 +55,34 @@ def tokens_per_second(card: Card, work: Work, at_once: int, prompt: int = PROMPT
 
 def step_seconds(card: Card, work: Work, at_once: int, prompt: int = PROMPT, output: int = OUTPUT) -> float:
     """Seconds in which every conversation gets one token. Stages of a pipeline each work on their own part of them."""
-    stages = work.layout.pipeline
-    together = max(1.0, at_once / stages)
-    speed = work.layout.tensor * TENSOR_EFFICIENCY ** (work.layout.tensor.bit_length() - 1)
-    memory = _bytes_read(work, together, prompt + output / 2) / (card.bandwidth * MEMORY_EFFICIENCY * speed)
-    tokens = together * (1 + prompt / output)
-    arithmetic = 2 * _multiplied(work.known) * tokens / (_flops(card, work) * ARITHMETIC_EFFICIENCY * speed)
+    together = max(1.0, at_once / work.layout.pipeline)
+    memory = _bytes_read(work, together, prompt + output / 2) / (card.bandwidth * MEMORY_EFFICIENCY * _speed(work))
+    arithmetic = prefill_seconds(card, work, together * (1 + prompt / output))
     seconds = float((memory**SOFTNESS + arithmetic**SOFTNESS) ** (1 / SOFTNESS))
     slowdown = BITSANDBYTES_SLOWDOWN if work.quantisation is BITSANDBYTES else 1.0
-    return seconds * slowdown + OVERHEAD
+    overhead = OVERHEAD + (FP8_OVERHEAD if work.quantisation is FP8 else 0.0)
+    return seconds * slowdown + _state_seconds(card, work, together) + overhead
 
 
-def prefill_seconds(card: Card, work: Work, tokens: int) -> float:
-    """Seconds in which a step reads `tokens` of prompts."""
-    speed = work.layout.tensor * TENSOR_EFFICIENCY ** (work.layout.tensor.bit_length() - 1)
-    return 2 * _multiplied(work.known) * tokens / (_flops(card, work) * ARITHMETIC_EFFICIENCY * speed)
+def prefill_seconds(card: Card, work: Work, tokens: float) -> float:
+    """Seconds of arithmetic for `tokens`, prompts' or answers'."""
+    efficiency = ARITHMETIC_EFFICIENCY * (FP8_ARITHMETIC if work.quantisation is FP8 else 1.0)
+    return 2 * _multiplied(work.known) * tokens / (card.flops * efficiency * _speed(work))
+
+
+def _speed(work: Work) -> float:
+    """How many times one GPU's bandwidth and arithmetic a layer has."""
+    doublings = work.layout.tensor.bit_length() - 1
+    return float(work.layout.tensor * TENSOR_EFFICIENCY**doublings)
+
+
+def _state_seconds(card: Card, work: Work, at_once: float) -> float:
+    """A hybrid's: every conversation's state is read and written, in every layer."""
+    mamba = work.known.mamba
+    if mamba is None:
+        return 0.0
+    moved = at_once * 2 * work.known.layers * mamba.state_bytes("bfloat16")
+    return HYBRID_OVERHEAD + moved / (card.bandwidth * STATE_EFFICIENCY * _speed(work))
 
 
 def _multiplied(known: Dimensions) -> int:
@@ -71,14 +91,6 @@ def _multiplied(known: Dimensions) -> int:
 
 
 def _bytes_read(work: Work, at_once: float, length: float) -> float:
-    """Of one step: the matrices, the head, every conversation's cache and, in a hybrid, its state, which is also written."""
-    known = work.known
-    state = 2 * known.layers * known.mamba.state_bytes("bfloat16") if known.mamba else 0
-    held = known.matrices * work.quantisation.bytes + known.embeddings * 2
-    return held + at_once * (length * known.kv_bytes_per_token(work.cache_type) + state)
-
-
-def _flops(card: Card, work: Work) -> float:
-    if work.quantisation is FP8 and card.capability >= FP8_CAPABILITY and card.fp8_flops:
-        return card.fp8_flops
-    return card.flops
+    """Of one step: the matrices, the head, and every conversation's cache."""
+    held = work.known.held or work.known.matrices * work.quantisation.bytes + work.known.embeddings * 2
+    return held + at_once * length * work.known.kv_bytes_per_token(work.cache_type)

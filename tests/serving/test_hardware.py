@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.hardware import Gpu, nvml_gpu, parse_gpus, read_flags, read_machine, read_memory, read_smi
+from serving.hardware import Gpu, nvml_gpu, parse_gpus, read_flags, read_machine, read_memory, read_smi, visible
 
 MIB = 1 << 20
 
@@ -57,6 +57,22 @@ class Driver:
 @pytest.mark.parametrize("name", ["NVIDIA H100 80GB HBM3", b"NVIDIA H100 80GB HBM3"])
 def test_the_drivers_library_tells_the_same_as_nvidia_smi(name: str | bytes) -> None:
     assert (nvml_gpu(Driver(name), None),) == parse_gpus(H100)
+
+
+@pytest.mark.parametrize(
+    ("setting", "names"),
+    [
+        (None, "abc"),
+        ("", ""),
+        ("-1", ""),
+        ("2,0", "ca"),
+        ("1,7,0", "b"),  # CUDA stops at the first that is not there
+        ("GPU-8932f937", "abc"),  # which one that is, only the driver knows
+    ],
+)
+def test_hidden_gpus_are_not_planned_for(setting: str | None, names: str) -> None:
+    gpus = tuple(Gpu(name, 1, 1, (9, 0)) for name in "abc")
+    assert "".join(gpu.name for gpu in visible(gpus, setting)) == names
 
 
 def test_a_container_limit_is_the_memory_there_is(tmp_path: Path) -> None:

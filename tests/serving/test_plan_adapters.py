@@ -62,7 +62,7 @@ def test_a_wrong_folder_or_name_is_refused_in_a_sentence(tmp_path: Path) -> None
         plan(("falcon3-1b-instruct", "x/y"))
     with pytest.raises(AdapterError, match=r"--adapter a=…: the name is taken"):
         plan(("a", "x/y"), ("a", "x/z"))
-    with pytest.raises(AdapterError, match=r"no LoRA adapters for falcon-7b-instruct's architecture"):
+    with pytest.raises(AdapterError, match=r"no LoRA adapters for falcon-7b-instruct's class"):
         plan(("a", "x/y"), model="falcon-7b-instruct")
 
 
