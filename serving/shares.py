@@ -29,8 +29,8 @@ def prepare_replicas(
 ) -> tuple[Plan, ...]:
     """A plan for each port; all are alike but for what keeps them to their share of the machine.
 
-    `visible` is what CUDA_VISIBLE_DEVICES held, `cores` are those of `physical_cores`. Weights are prepared once. A single
-    replica has the whole machine, as if this function were not there. Raises ServingError.
+    `visible` is what CUDA_VISIBLE_DEVICES holds (`machine` has no others), `cores` are those of `physical_cores`. Weights are
+    prepared once. A single replica has the whole machine, as if this function were not there. Raises ServingError.
     """
     if len(ports) == 1:
         return (prepare(replace(options, port=ports[0]), progress, machine),)
@@ -44,7 +44,7 @@ def prepare_replicas(
     machine = machine or read_machine()
     on_cpu = options.cpu or not machine.gpus or built_for(find_python(options.vllm_python)) == "cpu"
     own = _on_cpu(len(ports), cores or physical_cores()) if on_cpu else _on_gpus(machine, len(ports), visible)
-    share = _share(machine, len(ports), () if on_cpu else _alike(machine.gpus, visible, len(own[0])))
+    share = _share(machine, len(ports), () if on_cpu else _alike(machine.gpus, len(own[0])))
     held = f"{share.available / (1 << 30):.1f} GiB of memory" if on_cpu else f"{len(share.gpus)} GPU(s)"
     try:
         plans = [prepare(replace(options, port=port), progress, share) for port in ports]
@@ -83,24 +83,19 @@ def _on_cpu(number: int, cores: Sequence[int]) -> list[list[str]]:
 
 def _on_gpus(machine: Machine, number: int, visible: str | None) -> list[list[str]]:
     """The names of each replica's GPUs, as CUDA_VISIBLE_DEVICES takes them."""
-    names = _visible(visible) if visible is not None else [str(index) for index in range(len(machine.gpus))]
+    names = [str(index) for index in range(len(machine.gpus))]
+    if visible is not None:
+        names = [name.strip() for name in visible.split(",")][: len(machine.gpus)]
     each = len(names) // number
     if not each:
         raise PlanError(f"--replicas {number}: this machine has {len(names)} GPU(s), and each replica needs its own")
     return [names[start : start + each] for start in range(0, number * each, each)]
 
 
-def _alike(gpus: Sequence[Gpu], visible: str | None, each: int) -> tuple[Gpu, ...]:
+def _alike(gpus: Sequence[Gpu], each: int) -> tuple[Gpu, ...]:
     """So many GPUs, each as small as the smallest: replicas of one target have the same context and do the same at once."""
-    names = _visible(visible or "")
-    if names and all(name.isdigit() and int(name) < len(gpus) for name in names):  # else they go by their UUIDs
-        gpus = [gpus[int(name)] for name in names]
     least = min(gpus, key=lambda gpu: gpu.free)
     return (replace(least, capability=min(gpu.capability for gpu in gpus)),) * each
-
-
-def _visible(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _share(machine: Machine, number: int, gpus: tuple[Gpu, ...]) -> Machine:

@@ -8,6 +8,8 @@ import pytest
 
 from gateway.routing import Catalogue
 from gateway.settings import Settings
+from serving.plan import Options
+from serving.prepare import make
 
 TEXT = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text(encoding="utf-8")
 KEY_FILE = "/etc/passerelle/vllm-key"
@@ -21,3 +23,10 @@ def test_a_configuration_of_the_page_is_a_catalogue(block: str, tmp_path: Path) 
     found = Catalogue(settings)
     assert found.names() == list(settings.models)
     assert len({id(pool.admission) for pool in found.pools.values()}) == 1
+
+
+def test_what_the_page_shows_of_a_plan_for_two_machines_is_in_it() -> None:
+    shown = re.findall(r"^(--\S+) +(\S+) +(\S.*)$", TEXT, re.MULTILINE)
+    plan = make(Options(model="falcon-40b-instruct", gpus="2xRTX A4500", nodes=2))
+    assert len(shown) == 4
+    assert set(shown) <= {(setting.name, setting.value, setting.reason) for setting in plan.settings}

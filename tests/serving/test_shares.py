@@ -55,11 +55,12 @@ def test_a_replica_over_several_gpus_has_them_in_a_group() -> None:
     assert visible(*plans(gpus(*[H100] * 4), 2)) == ["0", "2"]  # what fits on one takes no second one
 
 
-def test_the_gpus_of_the_environment_are_divided_and_no_others() -> None:
-    made = plans(gpus(*[H100] * 4), 2, visible="3, 1")
+def test_the_gpus_of_the_environment_are_divided_by_the_names_they_have_there() -> None:
+    made = plans(gpus(H100, H100), 2, visible="3, 1")
     assert visible(*made) == ["3", "1"]
     assert "CUDA_DEVICE_ORDER" not in made[0].environment
-    assert visible(*plans(gpus(H100, H100), 2, visible="GPU-7a,GPU-01")) == ["GPU-7a", "GPU-01"]
+    assert visible(*plans(gpus(*[H100] * 4), 2, visible="GPU-7a,GPU-01")) == ["GPU-7a", "GPU-01"]
+    assert visible(*plans(gpus(H100, H100), 2, visible="0,1,9")) == ["0", "1"]  # of the last one CUDA knows nothing
 
 
 def test_unlike_gpus_are_planned_for_as_the_smallest() -> None:
