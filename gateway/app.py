@@ -156,7 +156,7 @@ def _show(metrics: Metrics, catalogue: Catalogue) -> None:
     """Have the metrics show what the catalogue holds now."""
     metrics.follow(frozenset(catalogue.names()))
     for pool in catalogue.pools.values():
-        metrics.watch_queue(pool.name, pool.admission)
+        metrics.watch_queue(pool.name, pool)
         for replica in pool.replicas:
             metrics.watch(pool.name, replica.index, replica.breaker.state)
             if pool.probed:

@@ -109,7 +109,7 @@ class Delivery:
         Raises ModelNotFound, UpstreamUnavailable, or as `fitting` and `Quotas.reserve` do.
         """
         principal, stages = self._principal, self.stages
-        if not principal.knows(request.model):
+        if not stages.catalogue.knows(request.model, principal):
             raise errors.unknown_model(request.model)
         published = self._allowed(stages.catalogue.targets(request.model, may_leave=principal.may_leave))
         pools = fitting(published, request)

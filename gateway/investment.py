@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -38,8 +39,9 @@ def investment(by_target: Iterable[Usage], targets: Mapping[str, Target], hours:
     """From the sums by target, over so many hours in which each replica with a `price_per_hour` was switched on."""
     found = list(by_target)
     own = {name: target for name, target in targets.items() if target.price_per_hour is not None}
-    gpu = sum(((target.price_per_hour or ZERO) * len(target.urls) * hours for target in own.values()), ZERO)
-    machine_hours = sum((len(target.urls) * hours for target in own.values()), ZERO)
+    machines = _machines(own.values())
+    gpu = sum((price * number * hours for (_, price), number in machines.items()), ZERO)
+    machine_hours = machines.total() * hours
     busy = sum((row.gpu_hours for row in found if row.group["target"] in own), ZERO)
     fallback = sum((row.cost for row in found if row.group["target"] not in own), ZERO)
     avoided = sum((row.avoided for row in found), ZERO)
@@ -55,3 +57,11 @@ def investment(by_target: Iterable[Usage], targets: Mapping[str, Target], hours:
         if avoided and machine_hours
         else None,
     )
+
+
+def _machines(own: Iterable[Target]) -> Counter[tuple[str, Decimal]]:
+    """How many there are at each URL and price; targets on the same machines, as of adapters, do not make them more."""
+    machines: Counter[tuple[str, Decimal]] = Counter()
+    for target in own:
+        machines |= Counter((str(url), target.price_per_hour or ZERO) for url in target.urls)
+    return machines

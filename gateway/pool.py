@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from types import TracebackType
@@ -80,7 +80,8 @@ class Call:
 class Pool:
     """A target with its replicas. `affinity` is how many characters of a conversation decide its replica; 0 is none.
 
-    `key` is the upstream key. `probed`: what probes say of the replicas counts.
+    `key` is the upstream key. `probed`: what probes say of the replicas counts. `admission` may be shared with another target
+    of the same servers; `waiting` and `under_way` count this target's own requests in it.
     """
 
     name: str
@@ -91,6 +92,8 @@ class Pool:
     affinity: int = 0
     key: str | None = field(default=None, repr=False)
     probed: bool = False
+    waiting: int = 0
+    under_way: int = 0
 
     def blind(self) -> bool:
         """Whether what a replica shows of itself cannot be used, so that our own counts alone choose among them.
@@ -135,9 +138,20 @@ class Pool:
         return min((replica.breaker.wait() for replica in self.replicas), default=float("inf"))
 
     def become(
-        self, target: Target, routing: Routing, *, clock: Callable[[], float], workers: int, key: str | None
+        self,
+        target: Target,
+        routing: Routing,
+        *,
+        clock: Callable[[], float],
+        workers: int,
+        key: str | None,
+        admission: Admission | None = None,
     ) -> None:
-        """Go on as `target`. A replica whose URL stays is the same as before: its breaker, its load, its requests."""
+        """Go on as `target`, with another admission if one is given: who is in the old one stays there.
+
+        A replica whose URL stays is the same as before: its breaker, its load, its requests.
+        """
+        self.admission = admission or self.admission
         before = list(self.replicas)
         self.replicas = []
         for index, url in enumerate(_urls(target)):
@@ -173,9 +187,10 @@ def pool(
     clock: Callable[[], float],
     workers: int = 1,
     key: str | None = None,
+    admission: Admission | None = None,
 ) -> Pool:
     """The pool of a target; `workers` is how many processes share it, each with a part of its places."""
-    admission = Admission(places(target, workers), target.queue_length, target.queue_seconds, clock)
+    admission = admission or Admission(places(target, workers), target.queue_length, target.queue_seconds, clock)
     made = Pool(name, target, [], chance, admission)
     made.become(target, routing, clock=clock, workers=workers, key=key)
     return made
@@ -184,6 +199,16 @@ def pool(
 def places(target: Target, workers: int) -> int:
     """How many requests one of `workers` processes may have at a target at once; 0 is no bound."""
     return math.ceil(target.concurrency * len(target.urls) / workers)
+
+
+def queue_of(name: str, target: Target) -> Hashable:
+    """What a target must have in common with others to share their admission: our own model servers, and its bounds.
+
+    An adapter is a target on the servers of its base model: apart from each other they would ask for twice the places there are.
+    """
+    if target.kind != "vllm":  # elsewhere each model has limits of its own
+        return name
+    return tuple(sorted(_urls(target))), target.concurrency, target.queue_length, target.queue_seconds
 
 
 def _urls(target: Target) -> list[str]:

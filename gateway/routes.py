@@ -66,7 +66,9 @@ def v1(chat: Chat, access: Access) -> APIRouter:
         return JSONResponse(
             {
                 "object": "list",
-                "data": [_model(chat, caller, name) for name in chat.catalogue.names() if caller.knows(name)],
+                "data": [
+                    _model(chat, caller, name) for name in chat.catalogue.names() if chat.catalogue.knows(name, caller)
+                ],
             }
         )
 
@@ -140,7 +142,7 @@ def allowed(http: Request) -> str:
 
 
 def _model(chat: Chat, caller: Principal, name: str) -> dict[str, Any]:
-    if not caller.knows(name):
+    if not chat.catalogue.knows(name, caller):
         raise unknown_model(name)
     # OpenAI gives the model's creation time; ours have none that would mean anything.
     return {"id": name, "object": "model", "created": 0, "owned_by": chat.catalogue.owner(name)}

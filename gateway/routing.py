@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
 import structlog
 
-from gateway.admission import Place
+from auth import Principal
+from gateway.admission import Admission, Place
 from gateway.errors import Overloaded, UpstreamUnavailable, unknown_model
-from gateway.pool import Call, Pool, Replica, pool
+from gateway.pool import Call, Pool, Replica, places, pool, queue_of
 from gateway.settings import Settings
+from gateway.target import Target
 
 log = structlog.get_logger()
 
@@ -126,11 +128,15 @@ class Ladder:
             return True
         if pool.wait() > 0:  # whoever waits in vain should not do so in a queue
             return False
+        pool.waiting += 1
         try:
             self._place = await pool.admission.enter(self._tenant)
         except Overloaded as error:
             self._turned_away = error
             return False
+        finally:
+            pool.waiting -= 1
+        pool.under_way += 1
         return True
 
     def _next(self) -> None:
@@ -141,6 +147,7 @@ class Ladder:
         if self._place is not None:
             self._place.leave()
             self._place = None
+            self._pools[self._position].under_way -= 1
 
 
 class Catalogue:
@@ -159,19 +166,28 @@ class Catalogue:
         A target whose name stays keeps its pool, so that requests which wait for a replica see the new ones. The pool of a target
         that is gone is let be: whoever was accepted there ends there.
         """
-        pools = {}
+        pools: dict[str, Pool] = {}
+        admissions: dict[Hashable, Admission] = {}
         for name, target in settings.targets.items():
             key = keys[name]
             if target.kind == "openai" and target.api_key_env and key is None:
                 log.info("target_left_out", target=name, reason=f"{target.api_key_env} is not set")
                 continue
             workers, known = settings.server.workers, self.pools.get(name)
+            admission = self._admission(target, workers, known, admissions, queue_of(name, target))
             if known is None:
                 known = pool(
-                    name, target, settings.routing, chance=self._chance, clock=self._clock, workers=workers, key=key
+                    name,
+                    target,
+                    settings.routing,
+                    chance=self._chance,
+                    clock=self._clock,
+                    workers=workers,
+                    key=key,
+                    admission=admission,
                 )
             else:
-                known.become(target, settings.routing, clock=self._clock, workers=workers, key=key)
+                known.become(target, settings.routing, clock=self._clock, workers=workers, key=key, admission=admission)
             pools[name] = known
         models: dict[str, tuple[Pool, ...]] = {}
         for name, model in settings.models.items():
@@ -183,10 +199,27 @@ class Catalogue:
         self.pools, self.routing, self._models = pools, settings.routing, models
         self.tariff = settings.tariff()
         self._owners = {name: model.owned_by for name, model in settings.models.items()}
+        self._tenants = {name: model.tenants for name, model in settings.models.items()}
+
+    def _admission(
+        self, target: Target, workers: int, known: Pool | None, shared: dict[Hashable, Admission], queue: Hashable
+    ) -> Admission:
+        """The admission of all targets with this `queue`: the first one's own, unless another queue has gone on with it."""
+        if queue not in shared:
+            own = known.admission if known is not None and known.admission not in shared.values() else None
+            shared[queue] = own or Admission(
+                places(target, workers), target.queue_length, target.queue_seconds, self._clock
+            )
+        return shared[queue]
 
     def names(self) -> list[str]:
         """The published names, in the configuration's order."""
         return list(self._models)
+
+    def knows(self, name: str, caller: Principal) -> bool:
+        """Whether the caller may ask for the name: by its own rights, and by the tenants that the model is for."""
+        tenants = self._tenants.get(name)
+        return caller.knows(name) and (tenants is None or any(map(caller.reaches, tenants)))
 
     def owner(self, name: str) -> str:
         """Who the model is said to belong to; raises ModelNotFound."""

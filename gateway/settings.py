@@ -93,10 +93,14 @@ class Money(Part):
 
 
 class Model(Part):
-    """A published model: the targets that may answer for it, in the order they are asked."""
+    """A published model: the targets that may answer for it, in the order they are asked.
+
+    For callers of other tenants than `tenants` it is as if it were not there; by default it is there for everybody.
+    """
 
     targets: Annotated[list[str], Field(min_length=1)]
     owned_by: str = "passerelle"
+    tenants: Annotated[list[str], Field(min_length=1)] | None = None
 
 
 class Settings(BaseSettings):

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from serving.plan import Options, Plan
+    from serving.plan import Options
 
 PLAN_EXAMPLE = """examples:
   passerelle plan
   passerelle plan --model falcon-7b-instruct --json
+  passerelle plan --gpu "RTX A4500" --model falcon3-7b-instruct
+  passerelle plan --gpus 2xH100 --nodes 2 --model falcon-40b-instruct
 """
 SERVE_EXAMPLE = """examples:
   passerelle serve
   passerelle serve --model tiiuae/Falcon3-1B-Instruct --port 8001
+  passerelle serve --model falcon3-7b-instruct --adapter notaire=./adapters/notaire
 """
 
 
@@ -26,9 +29,12 @@ def add_commands(subparsers: Any) -> None:
     """Add `plan` and `serve` to what `add_subparsers()` returned; each sets `func(arguments) -> int`."""
     shape: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     plan = subparsers.add_parser(
-        "plan", help="print how a model would be served here, and why", epilog=PLAN_EXAMPLE, **shape
+        "plan", help="print how a model would be served, and why", epilog=PLAN_EXAMPLE, **shape
     )
     add_options(plan)
+    elsewhere = plan.add_mutually_exclusive_group()
+    elsewhere.add_argument("--gpu", metavar="CARD", help="plan for one such card, which need not be here")
+    elsewhere.add_argument("--gpus", metavar="NxCARD", help="plan for several on each machine, as in 2xH100")
     plan.add_argument("--json", action="store_true", help="print the whole plan as JSON")
     plan.set_defaults(func=run_plan)
     serve = subparsers.add_parser("serve", help="run the model server alone", epilog=SERVE_EXAMPLE, **shape)
@@ -57,11 +63,29 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-num-seqs", type=int, metavar="N", help="requests computed at once; default: by the machine"
     )
+    parser.add_argument("--quantization", help="none, fp8, awq or bitsandbytes; default: the least lossy that fits")
+    parser.add_argument(
+        "--gpu-memory-utilization", type=float, metavar="SHARE", help="of each GPU; default: by the card"
+    )
+    parser.add_argument(
+        "--max-num-batched-tokens", type=int, metavar="TOKENS", help="in one step; default: by card and model"
+    )
+    parser.add_argument("--tensor-parallel-size", type=int, metavar="N", help="GPUs a layer is cut over; default: few")
+    parser.add_argument("--pipeline-parallel-size", type=int, metavar="N", help="stages of layers; default: few")
+    parser.add_argument("--nodes", type=int, default=1, metavar="N", help="machines joined by Ray, alike (default 1)")
     parser.add_argument("--load-format", help="vLLM's; `dummy` serves random weights, for measuring speed")
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="a LoRA adapter (folder or owner/name) published as NAME; may be repeated",
+    )
 
 
 def options_from(arguments: argparse.Namespace) -> Options:
-    """The options that `add_options` parsed."""
+    """The options that `add_options` parsed. Raises AdapterError."""
+    from serving.adapters import parse_adapter
     from serving.plan import Options
 
     names = (
@@ -74,37 +98,31 @@ def options_from(arguments: argparse.Namespace) -> Options:
         "max_model_len",
         "max_num_seqs",
         "load_format",
+        "quantization",
+        "gpu_memory_utilization",
+        "max_num_batched_tokens",
+        "tensor_parallel_size",
+        "pipeline_parallel_size",
+        "nodes",
     )
-    return Options(**{name: getattr(arguments, name) for name in names})
+    adapters = tuple(parse_adapter(text) for text in arguments.adapter)
+    gpus = getattr(arguments, "gpus", None) or getattr(arguments, "gpu", None)  # only `plan` has them
+    return Options(**{name: getattr(arguments, name) for name in names}, adapters=adapters, gpus=gpus)
 
 
 def run_plan(arguments: argparse.Namespace) -> int:
     """Print the plan. 0, or 1 with one sentence when there is none."""
+    from serving.describe import describe
     from serving.errors import ServingError
     from serving.prepare import make
 
     try:
-        plan = make(options_from(arguments))
+        plan = make(options_from(arguments), runnable=False)
     except ServingError as error:
         print(f"passerelle: {error}", file=sys.stderr)
         return 1
     print(json.dumps(plan.as_dict(), indent=2, ensure_ascii=False) if arguments.json else describe(plan))
     return 0
-
-
-def describe(plan: Plan) -> str:
-    """The plan for a reader: what, how much memory, each setting with its reason, the command."""
-    lines = [
-        f"{plan.served_name} on {plan.device}, {plan.context_length} tokens of context, at {plan.base_url}",
-        f"licence: {plan.licence}",
-        "",
-        "memory: "
-        + (", ".join(f"{part} {size / (1 << 30):.1f} GiB" for part, size in plan.memory.items()) or "unknown"),
-        "",
-    ]
-    lines += [f"  {f'{setting.name} {setting.value}':<44} {setting.reason}" for setting in plan.settings]
-    lines += ["", "would run:", "  " + " ".join(f"{name}={value}" for name, value in plan.environment.items()) + " \\"]
-    return "\n".join([*lines, "  " + " ".join(plan.argv)])
 
 
 def run_serve(arguments: argparse.Namespace) -> int:

@@ -6,8 +6,11 @@ import csv
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 GPU_FIELDS = "name,memory.total,memory.free,compute_cap"
 
@@ -75,6 +78,58 @@ def read_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
 
 
 def read_gpus(command: str = "nvidia-smi") -> tuple[Gpu, ...]:
+    """The GPUs by NVML, else by `nvidia-smi`; none when neither is here or both fail.
+
+    Both list every GPU; those that $CUDA_VISIBLE_DEVICES hides from programs are left out.
+    """
+    found = read_nvml()
+    return visible(read_smi(command) if found is None else found, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def visible(gpus: tuple[Gpu, ...], setting: str | None) -> tuple[Gpu, ...]:
+    """The GPUs by their numbers in $CUDA_VISIBLE_DEVICES, up to the first that is not there; all when it names none by number."""
+    words = [word.strip() for word in (setting or "").split(",")]
+    if setting is None or any(word.upper().startswith(("GPU-", "MIG-")) for word in words):
+        return gpus
+    numbers = list(takewhile(lambda word: word.isdigit() and int(word) < len(gpus), words))
+    return tuple(gpus[int(number)] for number in numbers)
+
+
+def read_nvml() -> tuple[Gpu, ...] | None:
+    """The GPUs by the driver's own library (nvidia-ml-py); None when library or driver are not here.
+
+    A GPU whose memory the driver does not tell, as on unified-memory machines, is left out.
+    """
+    try:
+        import pynvml  # type: ignore[import-untyped]  # it carries no types
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    gpus = []
+    try:
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            with suppress(pynvml.NVMLError):
+                gpus.append(nvml_gpu(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index)))
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+    return tuple(gpus)
+
+
+def nvml_gpu(nvml: Any, handle: Any) -> Gpu:
+    """One GPU as the module `pynvml` shows it."""
+    name, memory = nvml.nvmlDeviceGetName(handle), nvml.nvmlDeviceGetMemoryInfo(handle)
+    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    # The first version of this structure counts what the driver keeps as used, as nvidia-smi's total does.
+    text = name.decode() if isinstance(name, bytes) else str(name)
+    return Gpu(text, int(memory.total), int(memory.free), (int(major), int(minor)))
+
+
+def read_smi(command: str = "nvidia-smi") -> tuple[Gpu, ...]:
     """The GPUs that `nvidia-smi` lists; none when it is missing, hangs or fails."""
     path = shutil.which(command)
     if path is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from serving import hub
 from serving.errors import ServingError
 from serving.model import Dimensions, dimensions, read_dimensions
 
@@ -19,6 +20,7 @@ GPU_DEFAULT = "falcon-7b-instruct"
 
 _TYPES: Mapping[str, type] = {
     "model": str,
+    "awq": str,
     "embedded": str,
     "served_name": str,
     "template": str,
@@ -47,7 +49,7 @@ class Profile:
 
     `defaults` are fields the gateway puts into a chat request when the caller sets none. `template` is a file, or None when the
     model brings its own; it adds `template_tokens` to a conversation at most. `context` is in tokens. `known` are the
-    dimensions when they are known beforehand.
+    dimensions when they are known beforehand, `awq` is the hub id of the same model quantised to 4 bits, where there is one.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Profile:
     template_tokens: int = 64
     defaults: Mapping[str, Any] = field(default_factory=dict)
     known: Dimensions | None = None
+    awq: str | None = None
 
     @property
     def local(self) -> bool:
@@ -114,6 +117,7 @@ def load_profile(path: Path) -> Profile:
         template_tokens=table.get("template_tokens", 64),
         defaults=table.get("defaults", {}),
         known=dimensions(table["config"], path) if "config" in table else None,
+        awq=table.get("awq"),
     )
 
 
@@ -137,24 +141,39 @@ def _check(table: dict[str, Any], path: Path) -> None:
 
 
 def _hub_profile(model: str) -> Profile:
+    """A hub id that no profile of ours serves; its dimensions are known where the hub's cache on this machine has them."""
     name = model.rpartition("/")[2].lower()
-    return Profile(name=name, model=model, served_name=name, context=2048, licence="see the model's page on the hub")
+    folder = hub.cached_folder(model)
+    known = read_dimensions(folder) if folder else None
+    return Profile(
+        name=name,
+        model=model,
+        served_name=name,
+        context=min(2048, known.max_positions) if known else 2048,
+        licence="see the model's page on the hub",
+        template=TEMPLATES / "falcon.jinja" if folder and _needs_template(folder) else None,
+        known=known,
+    )
 
 
 def _folder_profile(folder: Path) -> Profile:
     """A model folder: its own template when it has one, ours for the Falcon architecture. Raises ModelError."""
     known = read_dimensions(folder)
-    own = (folder / "chat_template.jinja").is_file() or "chat_template" in _text(folder / "tokenizer_config.json")
-    falcon = '"FalconForCausalLM"' in _text(folder / "config.json")
     return Profile(
         name=folder.resolve().name,
         model=str(folder.resolve()),
         served_name=folder.resolve().name.lower(),
         context=min(2048, known.max_positions),
         licence="yours",
-        template=TEMPLATES / "falcon.jinja" if falcon and not own else None,
+        template=TEMPLATES / "falcon.jinja" if _needs_template(folder) else None,
         known=known,
     )
+
+
+def _needs_template(folder: Path) -> bool:
+    """The first Falcons' class without a chat template of its own."""
+    own = (folder / "chat_template.jinja").is_file() or "chat_template" in _text(folder / "tokenizer_config.json")
+    return '"FalconForCausalLM"' in _text(folder / "config.json") and not own
 
 
 def _text(path: Path) -> str:

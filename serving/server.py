@@ -49,7 +49,8 @@ class ModelServer:
     """One vLLM process under a plan. Usable from synchronous code and from any thread.
 
     `log` is a file the server's output is appended to, `echo` gets each line of it, `progress` gets a line every few
-    seconds while it starts and whenever it dies. `clock` is monotonic seconds.
+    seconds while it starts and whenever it dies. `clock` is monotonic seconds. `changed` is notified of every change of state:
+    several servers may share one.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class ModelServer:
         progress: Callable[[str], None] = lambda line: None,
         patience: Patience = Patience(),
         clock: Callable[[], float] = time.monotonic,
+        changed: threading.Condition | None = None,
     ) -> None:
         self.plan = plan
         self.state: State = "new"
@@ -73,7 +75,7 @@ class ModelServer:
         self._patience = patience
         self._clock = clock
         self._stopping = threading.Event()
-        self._changed = threading.Condition()
+        self._changed = changed or threading.Condition()
         self._leash: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._watcher: threading.Thread | None = None
@@ -112,10 +114,17 @@ class ModelServer:
 
     def start(self) -> Self:
         """Return when the server has answered a chat of one token. Raises ServerError when it dies or takes too long."""
-        self._check_port()
         self._enter("starting")
-        self._spawn()
-        self._wait_ready()
+        try:
+            self._check_port()
+            self._spawn()
+            self._wait_ready()
+        except (ServerError, OSError) as error:
+            self._end_process()
+            if not self._stopping.is_set():
+                self.failure = str(error)
+                self._enter("failed")
+            raise
         self._watcher = threading.Thread(target=self._watch, name="model-server", daemon=True)
         self._watcher.start()
         return self
@@ -203,8 +212,8 @@ class ModelServer:
                 reported = now
                 self._progress(f"{self._log.phase}… {now - started:.0f} s of about {self.plan.expected_seconds} s")
             self._stopping.wait(self._patience.probe_every)
-        self._enter("ready")
         self._progress(f"{self.served_name} is ready on {self.base_url} after {self._clock() - started:.0f} s")
+        self._enter("ready")  # after its line, since whoever waits for it goes on to say more
 
     def _watch(self) -> None:
         """Restart the server when it dies, within bounds; runs in its own thread from the first readiness on."""

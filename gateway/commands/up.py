@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from gateway.commands.typing import Subparsers
     from gateway.settings import Settings
     from serving.plan import Plan
+    from serving.replicas import Replicas
 
 _EXAMPLE = """examples:
   passerelle up                                      serve until Ctrl-C
   passerelle up --demo                               the same, with a demo user and one question asked
   passerelle up --model tiiuae/falcon-7b-instruct    another model; fetched from its hub
+  passerelle up --replicas 2                         two model servers, each with its own GPUs or cores
+  passerelle up --model falcon3-7b-instruct --adapter feedback=./adapters/feedback
 """
 _START_SECONDS = 30
 _MODEL_PORT = 8001
@@ -49,6 +52,13 @@ def add_command(commands: Subparsers, add_serving_options: Callable[[argparse.Ar
     command.add_argument("--config", type=Path, metavar="FILE", help="more configuration (default: $PASSERELLE_CONFIG)")
     command.add_argument("--gateway-port", type=int, help="the gateway's port (default: the configuration's, 8000)")
     command.add_argument(
+        "--replicas",
+        type=int,
+        default=1,
+        metavar="N",
+        help="model servers that share this machine (default: %(default)s)",
+    )
+    command.add_argument(
         "--demo", action="store_true", help="make a demo user, ask one French question, show what happened"
     )
     command.add_argument(
@@ -59,10 +69,10 @@ def add_command(commands: Subparsers, add_serving_options: Callable[[argparse.Ar
 
 def run(args: argparse.Namespace) -> int:
     """Start everything in order, stay until Ctrl-C, SIGTERM or the death of a part; stop it in reverse order."""
-    from gateway.settings import load
+    from gateway.settings import BadSettings, load
     from serving.commands import options_from
-    from serving.prepare import prepare
-    from serving.server import ModelServer
+    from serving.replicas import Replicas
+    from serving.shares import prepare_replicas
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     on_hangup(sys.stdin, lambda: None)  # the gateway reads the configuration when it starts
@@ -70,35 +80,44 @@ def run(args: argparse.Namespace) -> int:
         os.environ["PASSERELLE_CONFIG"] = str(args.config.absolute())
     os.environ.setdefault("VLLM_API_KEY", secrets.token_urlsafe(32))  # nobody reaches the model but through the gateway
     settings = load()
+    if args.replicas < 1:
+        raise BadSettings(f"--replicas holds {args.replicas}, but must be 1 or more.")
     port = args.gateway_port or _free_port(settings.server.port)
-    if args.port == _MODEL_PORT:  # the default may give way; a port that was asked for may not
-        args.port = _free_port(args.port)
     folder = settings.state.directory
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    plan = prepare(options_from(args), say)
-    say(f"starting vLLM with {plan.served_name} on the {plan.device}: ready in about {plan.expected_seconds} s")
-    say(f"its log: {folder / 'model-server.log'}")
+    ports, visible = model_ports(args.port, args.replicas, port), os.environ.get("CUDA_VISIBLE_DEVICES")
+    plans = prepare_replicas(options_from(args), ports, say, visible=visible)
+    _announce(plans, folder)
     with (
-        ModelServer(plan, log=folder / "model-server.log", progress=say) as model,
-        _gateway(plan, port, folder) as gateway,
+        Replicas(plans, folder=folder, progress=say) as models,
+        _gateway(plans, port, folder) as gateway,
     ):
         on_hangup(sys.stdin, lambda: gateway.send_signal(signal.SIGHUP))
-        url = f"http://127.0.0.1:{port}"
-        say(f"gateway ready at {url}/v1, publishing {plan.served_name}")
+        url, name = f"http://127.0.0.1:{port}", plans[0].served_name
+        say(f"gateway ready at {url}/v1, publishing {', '.join((name, *plans[0].adapters))}")
         if args.demo:
             from gateway.commands import demo
 
-            french = demo.show(_child_settings(plan, port), url, plan.served_name)
+            french = demo.show(_child_settings(plans, port), url, name)
             if args.once:
                 return 0 if french else 1
         say("Ctrl-C stops everything")
-        return _watch(lambda: model.state == "failed", gateway)
+        return _watch(models, gateway)
+
+
+def _announce(plans: Sequence[Plan], folder: Path) -> None:
+    first, several = plans[0], len(plans) > 1
+    times = f", {len(plans)} times" if several else ""
+    say(
+        f"starting vLLM with {first.served_name} on the {first.device}{times}: ready in about {first.expected_seconds} s"
+    )
+    say(f"its log: {folder / 'model-server.log'}" if not several else f"their logs: {folder / 'model-server-N.log'}")
 
 
 def say(line: str) -> None:
     """One line of progress."""
     with suppress(OSError):  # a terminal that was closed
-        print(f"passerelle: {line}", flush=True)
+        print(f"passerelle: {line}\n", end="", flush=True)  # in one piece: replicas speak from threads of their own
 
 
 def on_hangup(stdin: TextIO | None, reload: Callable[[], None]) -> None:
@@ -113,54 +132,62 @@ def on_hangup(stdin: TextIO | None, reload: Callable[[], None]) -> None:
     signal.signal(signal.SIGHUP, hung_up)
 
 
-def environment(plan: Plan, port: int) -> dict[str, str]:
-    """What the gateway's process is told on top of its configuration: the local target, the fallback, the model."""
+def environment(plans: Sequence[Plan], port: int) -> dict[str, str]:
+    """What the gateway's process is told on top of its configuration: the local targets, the fallback, the models.
+
+    The plans are those of replicas, alike but for their addresses. An adapter is a target on the same replicas.
+    """
+    plan = plans[0]
     tokenizer = Path(plan.model) / "tokenizer.json"  # a model that comes from a hub has no folder here
-    targets: dict[str, Any] = {
-        "local": {
-            "kind": "vllm",
-            "urls": [plan.base_url],
-            "model": plan.served_name,
-            "api_key_env": "VLLM_API_KEY",
-            "trim_start": True,
-            "context_length": plan.context_length,
-            "template_tokens": plan.template_tokens,
-            "defaults": dict(plan.defaults),
-            **({"tokenizer": str(tokenizer.absolute())} if tokenizer.is_file() else {}),
-        },
-        "gpt-3.5-turbo": {
-            "kind": "openai",
-            "urls": [os.environ.get("OPENAI_BASE_URL") or _OPENAI],
-            "model": "gpt-3.5-turbo",
-            "api_key_env": "OPENAI_API_KEY",
-            "outside": True,
-            "context_length": 16385,
-        },
+    local: dict[str, Any] = {
+        "kind": "vllm",
+        "urls": [each.base_url for each in plans],
+        "model": plan.served_name,
+        "api_key_env": "VLLM_API_KEY",
+        "trim_start": True,
+        "context_length": plan.context_length,
+        "template_tokens": plan.template_tokens,
+        "concurrency": plan.sequences,
+        "defaults": dict(plan.defaults),
+        **({"tokenizer": str(tokenizer.absolute())} if tokenizer.is_file() else {}),
     }
-    models = {plan.served_name: {"targets": list(targets)}}
+    own = {"local": local, **{f"local-{name}": {**local, "model": name} for name in plan.adapters}}
+    fallback = {
+        "kind": "openai",
+        "urls": [os.environ.get("OPENAI_BASE_URL") or _OPENAI],
+        "model": "gpt-3.5-turbo",
+        "api_key_env": "OPENAI_API_KEY",
+        "outside": True,
+        "context_length": 16385,
+    }
+    models = {target["model"]: {"targets": [name, "gpt-3.5-turbo"]} for name, target in own.items()}
     return {
-        "PASSERELLE_TARGETS": json.dumps(targets),
+        "PASSERELLE_TARGETS": json.dumps({**own, "gpt-3.5-turbo": fallback}),
         "PASSERELLE_MODELS": json.dumps(models),
         "PASSERELLE_SERVER__PORT": str(port),
     }
 
 
-def _child_settings(plan: Plan, port: int) -> Settings:
+def _child_settings(plans: Sequence[Plan], port: int) -> Settings:
     from gateway.settings import load
 
-    os.environ.update(environment(plan, port))
+    os.environ.update(environment(plans, port))
     return load()
 
 
 @contextmanager
-def _gateway(plan: Plan, port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _gateway(plans: Sequence[Plan], port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The gateway's process, answering; stopped on the way out."""
     log = folder / "gateway.log"
     say(f"starting the gateway; its log: {log}")
     command = [sys.executable, "-m", "gateway.cli", "gateway"]
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603  # our own program
-            command, env={**os.environ, **environment(plan, port)}, stdout=output, stderr=output, start_new_session=True
+            command,
+            env={**os.environ, **environment(plans, port)},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         _wait(process, f"http://127.0.0.1:{port}/readyz", log)
@@ -184,9 +211,9 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     raise BadSettings(f"The gateway did not become ready: see the end of {log}.")
 
 
-def _watch(model_failed: Callable[[], bool], gateway: subprocess.Popen[bytes]) -> int:
+def _watch(models: Replicas, gateway: subprocess.Popen[bytes]) -> int:
     try:
-        while not model_failed() and gateway.poll() is None:
+        while not models.failed and gateway.poll() is None:
             time.sleep(0.5)
     except KeyboardInterrupt:
         # The same signal often comes twice (make passes it on): a second one must not cut the orderly stop short.
@@ -194,8 +221,17 @@ def _watch(model_failed: Callable[[], bool], gateway: subprocess.Popen[bytes]) -
             signal.signal(number, signal.SIG_IGN)
         say("stopping")
         return 0
-    say("the model server failed" if model_failed() else f"the gateway ended with exit code {gateway.returncode}")
+    failed = "the model server failed" if len(models.servers) == 1 else "all replicas failed"
+    say(failed if models.failed else f"the gateway ended with exit code {gateway.returncode}")
     return 1
+
+
+def model_ports(first: int, number: int, gateway: int) -> list[int]:
+    """Ports of the model servers. The default ones may give way, to the gateway's too; ones that were asked for may not."""
+    if first != _MODEL_PORT:
+        return list(range(first, first + number))
+    wanted = [port for port in range(first, first + number + 1) if port != gateway]
+    return [_free_port(port) for port in wanted[:number]]
 
 
 def _free_port(wanted: int) -> int:

@@ -35,6 +35,55 @@ def test_plan_as_json_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["served_name"] == "gemma-3-270m"
 
 
+def test_a_plan_for_another_machine_needs_no_vllm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PASSERELLE_VLLM_PYTHON", str(tmp_path / "nothing"))
+    assert run("plan", "--gpu", "RTX A4500", "--model", "falcon-7b-instruct") == 0
+    printed = capsys.readouterr().out
+    assert "falcon-7b-instruct on 1 × RTX A4500" in printed
+    assert "setting " in printed.splitlines()[3]
+    assert "\n  python -m vllm.entrypoints.openai.api_server --model tiiuae/falcon-7b-instruct " in printed
+    assert "key/value cache" in printed
+    assert "output tokens/s expected" in printed
+
+
+def test_several_cards_and_nodes_are_planned_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--gpus", "1xH100", "--nodes", "2", "--model", "falcon-40b-instruct", "--quantization", "none", "--json"]
+    assert run("plan", *words) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["machine"] == "2 × H100 on 2 nodes"
+    at = plan["argv"].index("--pipeline-parallel-size")
+    assert plan["argv"][at : at + 4] == ["--pipeline-parallel-size", "2", "--distributed-executor-backend", "ray"]
+    assert plan["expected"]["throughput"]["1"] > 0
+    assert sum(plan["memory"].values()) == 81559 << 20
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--gpu", "H1000"], "--gpu H1000: no such card; the nearest are H100"),
+        (["--gpu", "L4", "--cpu"], "--cpu leaves GPUs alone, and the plan is for L4"),
+        (["--adapter", "x"], "--adapter x: must be NAME=FOLDER"),
+        (["--quantization", "int3"], "--quantization int3: allowed are none, fp8, awq, bitsandbytes"),
+        (["--nodes", "0"], "--nodes 0: must be 1 or more"),
+    ],
+)
+def test_a_mistake_in_the_options_is_one_sentence(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("plan", *words) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"passerelle: {sentence}")
+    assert printed.err.count("\n") == 1
+
+
+def test_gpu_and_gpus_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("plan", "--gpu", "L4", "--gpus", "2xL4")
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["plan", "serve"])
 def test_a_mistake_is_one_sentence_and_exit_code_one(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--model", "falcon-7c", "--vllm-python", "/bin/sh") == 1

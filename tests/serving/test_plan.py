@@ -11,8 +11,10 @@ from serving.profiles import find_profile
 GIB = 1 << 30
 PYTHON = Path("/env/bin/python")
 CPU = Machine(2, 24 * GIB, 22 * GIB)
-H100 = Gpu("H100", 80 * GIB, 79 * GIB, (9, 0))
-V100 = Gpu("V100", 16 * GIB, 15 * GIB, (7, 0))
+H100 = Gpu("NVIDIA H100 80GB HBM3", 81559 << 20, 81079 << 20, (9, 0))
+A4500 = Gpu("NVIDIA RTX A4500", 20470 << 20, 19990 << 20, (8, 6))
+T4 = Gpu("Tesla T4", 15360 << 20, 14880 << 20, (7, 5))
+V100 = Gpu("Tesla V100-SXM2-16GB", 16384 << 20, 15904 << 20, (7, 0))
 
 
 def gpus(*cards: Gpu) -> Machine:
@@ -35,7 +37,7 @@ def value(made: Plan, name: str) -> str | None:
         (gpus(H100), "falcon-7b-instruct", "cuda", "bfloat16", "1", "256"),
         (gpus(H100, H100), "falcon-7b-instruct", "cuda", "bfloat16", "1", "256"),
         (gpus(H100, H100), "falcon-40b-instruct", "cuda", "bfloat16", "2", "256"),
-        (gpus(V100, V100), "falcon3-7b-instruct", "cuda", "float16", "2", "64"),
+        (gpus(T4, T4), "falcon3-7b-instruct", "cuda", "float16", "2", "64"),
     ],
 )
 def test_the_plan_follows_the_machine(
@@ -53,10 +55,91 @@ def test_the_plan_follows_the_machine(
 @pytest.mark.parametrize(
     ("machine", "model", "options", "sentence"),
     [
-        (Machine(2, 4 * GIB, 3 * GIB), "gemma-3-270m", Options(), r"5\.0 GiB of memory are needed .*3\.0 GiB are free"),
-        (CPU, "falcon-40b-instruct", Options(), r"choose a smaller --model"),
-        (gpus(H100), "falcon-40b-instruct", Options(), r"weights need 76\.9 GiB .*use larger or more GPUs"),
-        (gpus(V100, V100), "falcon-7b-instruct", Options(), r"71 heads can be split over 1 of them"),
+        (
+            Machine(2, 4 * GIB, 3 * GIB),
+            "gemma-3-270m",
+            Options(),
+            r"5\.0 GiB of memory are needed .*3\.0 GiB are free: close other programs; no profile fits",
+        ),
+        (
+            CPU,
+            "falcon-40b-instruct",
+            Options(),
+            r"81\.4 GiB of memory are needed .*: --model falcon-h1-7b-instruct fits",
+        ),
+        (
+            Machine(2, 24 * GIB, 8 * GIB),
+            "falcon3-1b-instruct",
+            Options(max_model_len=8192),
+            r"9\.6 GiB of memory are needed .*: --max-model-len 3584 fits or --model gemma-3-270m fits",
+        ),
+        (
+            gpus(H100),
+            "falcon-40b-instruct",
+            Options(quantization="none"),
+            r"does not fit 1 × NVIDIA H100.*: even with 16 bits its weights need 76\.9 GiB a GPU, where 7\d\.\d GiB are left "
+            r"for them and 4 conversations of 2048 tokens; nearest that fits: here without those options \(fp8\)",
+        ),
+        (
+            gpus(T4),
+            "falcon-40b-instruct",
+            Options(),
+            r"even with bitsandbytes its weights need 20\.\d GiB a GPU.*nearest that fits: 2 × Tesla T4 \(bitsandbytes, tensor "
+            r"parallel 2\); one A100 40GB \(bitsandbytes\); --model falcon3-10b-instruct here",
+        ),
+        (
+            gpus(A4500),
+            "falcon3-7b-instruct",
+            Options(quantization="none"),
+            r"nearest that fits: --max-model-len \d+ here \(16 bits\); here without those options \(fp8\)",
+        ),
+        (
+            gpus(H100, H100),
+            "falcon-7b-instruct",
+            Options(tensor_parallel_size=2),
+            r"--tensor-parallel-size 2 .*is no cut of falcon-7b-instruct \(71 heads, 1 for keys and values, 32 layers\) over 2",
+        ),
+        (
+            gpus(H100),
+            "falcon-7b-instruct",
+            Options(quantization="awq"),
+            r"--quantization awq: .* has no such checkpoint",
+        ),
+        (gpus(V100), "gemma-3-270m", Options(), r"capability 7\.0, and .* 7\.5 and newer; nearest that fits: one T4"),
+        (
+            gpus(V100),
+            "someone/unknown",
+            Options(),
+            r"capability 7\.0, and .* 7\.5 and newer: use a newer card, or --cpu",
+        ),
+        (gpus(Gpu("L4", 23034 << 20, 200 << 20, (8, 9))), "gemma-3-270m", Options(), r"0\.2 GiB of 22\.5 GiB are free"),
+        (
+            gpus(H100),
+            "gemma-3-270m",
+            Options(gpu_memory_utilization=1.0),
+            r"--gpu-memory-utilization 1\.00 is not there",
+        ),
+        (
+            gpus(H100),
+            "gemma-3-270m",
+            Options(gpu_memory_utilization=1.5),
+            r"--gpu-memory-utilization 1\.5: must be more",
+        ),
+        (
+            gpus(H100),
+            "gemma-3-270m",
+            Options(max_num_batched_tokens=8),
+            r"--max-num-batched-tokens 8: must be at least .*256",
+        ),
+        (
+            gpus(H100),
+            "gemma-3-270m",
+            Options(pipeline_parallel_size=0),
+            r"--pipeline-parallel-size 0: must be 1 or more",
+        ),
+        (gpus(H100), "gemma-3-270m", Options(quantization="int2"), r"--quantization int2: allowed are none, fp8, awq"),
+        (CPU, "gemma-3-270m", Options(quantization="fp8"), r"--quantization fp8: only for GPUs"),
+        (CPU, "gemma-3-270m", Options(tensor_parallel_size=2), r"--tensor-parallel-size 2: only for GPUs"),
         (CPU, "falcon-7b-instruct", Options(max_model_len=4096), r"--max-model-len 4096: .* allows 1 to 2048"),
         (CPU, "gemma-3-270m", Options(max_num_seqs=0), r"--max-num-seqs 0: must be 1 or more"),
     ],
@@ -88,6 +171,73 @@ def test_the_users_wishes_reach_the_command() -> None:
     assert made.argv[:3] == (str(PYTHON), "-m", "vllm.entrypoints.openai.api_server")
 
 
+def test_the_users_wishes_reach_the_command_of_gpus_too() -> None:
+    options = Options(
+        quantization="fp8",
+        gpu_memory_utilization=0.5,
+        max_num_batched_tokens=1024,
+        tensor_parallel_size=2,
+        pipeline_parallel_size=1,
+        max_num_seqs=24,
+    )
+    made = plan(gpus(H100, H100), "falcon3-7b-instruct", options)
+    words = set(zip(made.argv, made.argv[1:], strict=False))
+    assert words >= {
+        ("--quantization", "fp8_per_tensor"),
+        ("--gpu-memory-utilization", "0.50"),
+        ("--max-num-batched-tokens", "1024"),
+        ("--tensor-parallel-size", "2"),
+        ("--pipeline-parallel-size", "1"),
+        ("--max-num-seqs", "24"),
+    }
+    assert made.sequences == 24
+    assert plan(CPU, "gemma-3-270m", Options(quantization="none", tensor_parallel_size=1)).device == "cpu"
+
+
+def test_an_awq_checkpoint_takes_the_models_place() -> None:
+    made = plan(gpus(T4), "falcon3-10b-instruct")
+    assert made.argv[made.argv.index("--model") + 1] == made.model == "tiiuae/Falcon3-10B-Instruct-AWQ"
+    assert made.served_name == "falcon3-10b-instruct"
+    assert value(made, "--quantization") is None  # its own config says it
+
+
+def test_the_cache_is_kept_in_8_bits_where_that_saves_the_context() -> None:
+    l4 = gpus(Gpu("NVIDIA L4", 23034 << 20, 22554 << 20, (8, 9)))
+    long = plan(l4, "falcon3-7b-instruct", Options(max_model_len=32768))
+    assert (value(long, "--quantization"), value(long, "--kv-cache-dtype")) == ("fp8_per_tensor", "fp8")
+    assert value(plan(l4, "falcon3-7b-instruct"), "--kv-cache-dtype") is None
+    with pytest.raises(PlanError, match="nearest that fits"):  # the A4500 has no FP8 to compute it with
+        plan(gpus(A4500), "falcon3-7b-instruct", Options(max_model_len=32768, quantization="fp8"))
+
+
+def test_other_programs_and_desktops_are_left_their_memory() -> None:
+    idle = plan(gpus(A4500), "gemma-3-270m")
+    busy = plan(gpus(Gpu(A4500.name, A4500.memory, 10 * GIB, (8, 6))), "gemma-3-270m")
+    assert value(idle, "--gpu-memory-utilization") == "0.88"
+    assert value(busy, "--gpu-memory-utilization") == "0.48"  # 9.5 of 19.5 GiB
+    unknown = plan(gpus(Gpu("NVIDIA GB10", 20470 << 20, 19990 << 20, (12, 1))), "gemma-3-270m")
+    assert value(unknown, "--gpu-memory-utilization") == "0.88"
+    assert unknown.expected.throughput == {}
+
+
+def test_a_model_of_unknown_size_is_served_with_what_is_asked_for() -> None:
+    made = plan(gpus(H100, H100), "someone/unknown", Options(tensor_parallel_size=2, quantization="fp8"))
+    words = set(zip(made.argv, made.argv[1:], strict=False))
+    assert words >= {("--tensor-parallel-size", "2"), ("--quantization", "fp8_per_tensor"), ("--max-num-seqs", "64")}
+    assert made.memory == {}
+
+
+def test_adapters_take_their_room(tmp_path: Path) -> None:
+    folder = tmp_path / "notaire"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 16}))
+    made = plan(
+        gpus(H100), "falcon3-7b-instruct", Options(adapters=(("notaire", str(folder)), ("avocat", str(folder))))
+    )
+    # 28 layers, both sides of seven matrices: q and o 3072 + 3072, k and v 3072 + 1024, three of 3072 + 23040
+    assert made.memory["adapters"] == 2 * 16 * 28 * (2 * 6144 + 2 * 4096 + 3 * 26112) * 2
+
+
 def test_cpu_forbids_the_gpus() -> None:
     assert plan(gpus(H100), "gemma-3-270m", Options(cpu=True)).device == "cpu"
 
@@ -104,6 +254,9 @@ def test_the_plan_can_be_written_as_json() -> None:
         (CPU, Options(), "gemma-3-270m"),
         (gpus(H100), Options(), "falcon-7b-instruct"),
         (gpus(H100), Options(cpu=True), "gemma-3-270m"),
+        (gpus(A4500), Options(), "falcon-7b-instruct"),
+        (gpus(T4), Options(), "gemma-3-270m"),
+        (gpus(T4, T4), Options(), "falcon-7b-instruct"),
         (gpus(V100), Options(), "gemma-3-270m"),
         (gpus(H100), Options(model="falcon3-7b-instruct"), "falcon3-7b-instruct"),
     ],

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from serving.embedded import EMBEDDED
+from serving.hub import cache_folder
 from serving.profiles import ProfileError, find_profile, load_profile, profile_names
 from tests.serving.test_model import FALCON_7B, SMOLLM2
 
@@ -11,7 +12,8 @@ GOOD = 'model = "a/b"\nserved_name = "b"\ncontext = 2048\nlicence = "MIT"\n'
 
 
 def test_every_profile_loads_and_names_its_licence() -> None:
-    assert len(profile_names()) >= 6
+    falcons = {f"falcon{name}-instruct" for name in ("-7b", "-40b", "3-1b", "3-3b", "3-7b", "3-10b", "-h1-7b")}
+    assert set(profile_names()) == falcons | set(EMBEDDED)
     for name in profile_names():
         profile = find_profile(name)
         assert profile.licence
@@ -74,3 +76,33 @@ def test_another_folder_keeps_what_it_brings(tmp_path: Path) -> None:
     profile = find_profile(str(tmp_path))
     assert profile.template is None
     assert profile.context == 2048
+
+
+def test_a_hub_models_dimensions_come_from_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    assert find_profile("someone/Other-Model").known is None
+    folder = tmp_path / "models--someone--Other-Model"
+    for revision, layers in (("aaa", 1), ("bbb", 32)):
+        snapshot = folder / "snapshots" / revision
+        snapshot.mkdir(parents=True)
+        config = {**FALCON_7B, "num_hidden_layers": layers, "architectures": ["FalconForCausalLM"]}
+        (snapshot / "config.json").write_text(json.dumps(config))
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("bbb")
+    profile = find_profile("someone/Other-Model")
+    assert profile.known is not None
+    assert profile.known.layers == 32
+    assert profile.template is not None
+
+
+@pytest.mark.parametrize(
+    ("environment", "folder"),
+    [
+        ({"HF_HUB_CACHE": "/a"}, "/a"),
+        ({"HF_HOME": "/b"}, "/b/hub"),
+        ({"XDG_CACHE_HOME": "/c"}, "/c/huggingface/hub"),
+        ({}, str(Path.home() / ".cache/huggingface/hub")),
+    ],
+)
+def test_the_hubs_cache_is_where_its_client_keeps_it(environment: dict[str, str], folder: str) -> None:
+    assert cache_folder(environment) == Path(folder)
