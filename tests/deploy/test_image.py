@@ -74,6 +74,6 @@ def test_the_image_weighs_what_it_may_and_answers_its_command(tmp_path: Path) ->
     build.add_pip()
     build.run(Dockerfile.read(FILE))
     assert weight_mb(build.environment) + BASE_MB <= LIMIT_MB
-    words = [build.environment / "bin" / "passerelle", "gateway", "--help"]
+    words = [str(build.environment / "bin" / "passerelle"), "gateway", "--help"]
     done = subprocess.run(words, cwd=tmp_path, env={"PATH": os.defpath}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
