@@ -29,15 +29,15 @@ def test_no_rule_is_broken(rule: Rule) -> None:
     assert rule(configuration(load(BASE), ROOT), load(BASE), settings()) == []
 
 
-def test_every_route_but_the_metrics_is_reached(tmp_path: Path) -> None:
+def test_every_route_but_metrics_and_readiness_is_reached(tmp_path: Path) -> None:
     found = settings()
     app = create_app(found.model_copy(update={"state": found.state.model_copy(update={"directory": tmp_path})}))
     paths = {*app.openapi()["paths"], "/openapi.json"}
     balancer = Balancer.read(TEXT)
-    assert {path for path in paths if not balancer.passes(path, administrator=True)} == {"/metrics"}
+    assert {path for path in paths if not balancer.passes(path, administrator=True)} == {"/metrics", "/readyz"}
     shut = {path for path in paths if not balancer.passes(path, administrator=False)}
-    assert shut == {"/metrics"} | {path for path in paths if path.startswith("/admin/")}
-    assert len(shut) > 1
+    assert shut == {"/metrics", "/readyz"} | {path for path in paths if path.startswith("/admin/")}
+    assert len(shut) > 2
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/metrics/", "//metrics", "/%6detrics", "/./metrics", "/", "/admin"])
@@ -45,10 +45,12 @@ def test_other_spellings_open_nothing(path: str) -> None:
     assert not Balancer.read(TEXT).passes(path, administrator=True)
 
 
-def test_the_refusal_stands_before_the_choice_of_a_gateway() -> None:
-    (words,) = Balancer.read(TEXT).lines("frontend api", "http-request", "return")
-    assert words[:2] == ["status", "404"]
-    assert words[-5:] == ["unless", "published", "or", "administration", "administrators"]
+def test_what_is_not_passed_on_is_answered_by_the_balancer() -> None:
+    ready, unready, rest = Balancer.read(TEXT).lines("frontend api", "http-request", "return")
+    assert [words[1] for words in (ready, unready, rest)] == ["200", "503", "404"]
+    assert ready[-10:] == "if { path /readyz } { nbsrv(ready) gt 0 }".split()
+    assert unready[-5:] == "if { path /readyz }".split()
+    assert rest[-5:] == ["unless", "published", "or", "administration", "administrators"]
 
 
 BROKEN: list[tuple[Rule, str, str, str]] = [
