@@ -20,7 +20,12 @@ _PROGRAMS = {
     "vllm/vllm-openai": {"python3"},
     "postgres": {"postgres", "pg_isready"},
     "redis": {"sh", "redis-server", "redis-cli", "grep"},
+    "haproxy": {"haproxy", "wget"},  # the Alpine variants have BusyBox
+    "prom/prometheus": {"prometheus", "wget"},
+    "grafana/grafana": {"wget"},
 }
+# What an image starts where a command only brings options.
+_ENTRYPOINTS = {"prom/prometheus": "prometheus"}
 _OURS = (["passerelle"], ["python", "-m", "gateway.cli"])
 _PROBES = {"python", "python3"}
 _WITHOUT_TABLE = {"PASSERELLE_CONFIG", "PASSERELLE_CACHE", VLLM_PYTHON}
@@ -46,11 +51,11 @@ def commands(document: Document, root: Path) -> list[str]:
     """Every command starts a program of its image; ours are parsed by the program's own parser."""
     found = []
     for name, service in document["services"].items():
-        words = _command(service, root)
-        if service.get("build"):
+        words, repository = _command(service, root), _repository(service, root)
+        if service.get("build") and repository not in _PROGRAMS:
             found += [f"{name}: {problem}" for problem in _ours(words)]
-        elif words and not set(_started(words)) <= _PROGRAMS.get(_repository(service), set()):
-            found.append(f"{name}: {_repository(service)} is not known to have {words[0]}")
+        elif words and not set(_started(words)) <= _PROGRAMS.get(repository, set()):
+            found.append(f"{name}: {repository} is not known to have {words[0]}")
     return found
 
 
@@ -64,7 +69,7 @@ def healthchecks(document: Document, root: Path) -> list[str]:
             found.append(f"{name}: has no healthcheck")
             continue
         words = test[1:] if test[0] == "CMD" else shlex.split(test[1])
-        known = _PROBES if service.get("build") else _PROGRAMS.get(_repository(service), set())
+        known = _PROBES if service.get("build") else _PROGRAMS.get(_repository(service, root), set())
         if not set(_started(words)) <= known:
             found.append(f"{name}: the healthcheck starts {' or '.join(_started(words))}, which the image may not have")
         found += [f"{name}: the healthcheck asks {word}" for word in words if _elsewhere(word)]
@@ -80,7 +85,7 @@ def mounted_files(document: Document, root: Path) -> list[str]:
         for source, _, options in mounts(service):
             if not source.startswith((".", "/")):
                 found += [] if source in document.get("volumes", {}) else [f"{name}: volume {source} is not declared"]
-            elif not (root / source).is_file():
+            elif not (root / source).exists():
                 found.append(f"{name}: {source} does not exist")
             elif "ro" not in options.split(","):
                 found.append(f"{name}: {source} can be written by the container")
@@ -104,46 +109,58 @@ def secrets(document: Document, root: Path) -> list[str]:
 
 
 def ports(document: Document, root: Path) -> list[str]:
-    """Only the gateway is published, and nothing sits in the host's network."""
-    services = document["services"]
-    found = [
-        f"{name}: publishes a port" for name, service in services.items() if service.get("ports") and name != "gateway"
-    ]
-    found += [f"{name}: is in the host's network" for name, service in services.items() if service.get("network_mode")]
-    if not services.get("gateway", {}).get("ports"):
-        found.append("gateway: publishes no port")
+    """Only the balancer is published, and Grafana to this machine; nothing sits in the host's network."""
+    found = []
+    for name, service in document["services"].items():
+        allowed = {"balancer": "", "grafana": "127.0.0.1:"}
+        if any(name not in allowed or not port.startswith(allowed[name]) for port in service.get("ports", [])):
+            found.append(f"{name}: publishes a port")
+        if service.get("network_mode"):
+            found.append(f"{name}: is in the host's network")
+    if not document["services"].get("balancer", {}).get("ports"):
+        found.append("balancer: publishes no port")
     return found
 
 
 def privileges(document: Document, root: Path) -> list[str]:
-    """No service can gain privileges; what is ours has a read-only root."""
+    """No service is root, can gain privileges, or write anything but its volumes and memory."""
     found = []
     for name, service in document["services"].items():
-        if service.get("privileged") or service.get("cap_drop") != ["ALL"]:
+        if service.get("privileged") or service.get("cap_drop") != ["ALL"] or service.get("cap_add"):
             found.append(f"{name}: keeps capabilities")
         if "no-new-privileges:true" not in service.get("security_opt", []):
             found.append(f"{name}: may gain privileges")
-        if service.get("build") and not service.get("read_only"):
+        if not service.get("read_only"):
             found.append(f"{name}: can write its root")
+        if _user(service, root).split(":")[0] in {"", "root", "0"}:
+            found.append(f"{name}: runs as root")
     return found
 
 
 def settings(document: Document, root: Path, variables: Mapping[str, str]) -> list[str]:
-    """The gateway's environment and mounted file are a configuration that the gateway accepts."""
+    """The gateways' environment and mounted file are a configuration that the gateway accepts; all have the same."""
     found = []
+    alone = gateways(document)
+    if not alone or any(service != alone[min(alone)] for service in alone.values()):
+        found.append(f"{', '.join(alone) or 'no gateway'}: differ")
     for name, service in document["services"].items():
         ours = [key for key in service.get("environment", {}) if key.startswith("PASSERELLE_") and "__" not in key]
         found += [f"{name}: {key} is not a setting" for key in ours if key not in _WITHOUT_TABLE]
     try:
         effective(document, root, variables)
     except BadSettings as problem:
-        found.append(f"gateway: {problem}")
+        found.append(f"gateway-a: {problem}")
     return found
 
 
+def gateways(document: Document) -> dict[str, Document]:
+    """The services that are gateways."""
+    return {name: service for name, service in document["services"].items() if name.startswith("gateway-")}
+
+
 def effective(document: Document, root: Path, variables: Mapping[str, str]) -> Settings:
-    """The settings the gateway would have in its container. Raises BadSettings."""
-    service = substitute(document["services"]["gateway"], variables)
+    """The settings a gateway would have in its container. Raises BadSettings."""
+    service = substitute(document["services"]["gateway-a"], variables)
     environment = {key: str(value) for key, value in service["environment"].items()}
     files = {target: root / source for source, target, _ in mounts(service)}
     path = files.get(environment.get("PASSERELLE_CONFIG", ""))
@@ -163,6 +180,8 @@ def _command(service: Document, root: Path) -> list[str]:
         file = Dockerfile.read(root / build["context"] / build["dockerfile"])
         command = command if command is not None else file.form("CMD") if entrypoint is None else []
         entrypoint = entrypoint if entrypoint is not None else file.form("ENTRYPOINT")
+    elif entrypoint is None and command and command[0].startswith("-"):
+        entrypoint = [_ENTRYPOINTS.get(_repository(service, root), "")]
     return [str(word) for word in [*(entrypoint or []), *(command or [])]]
 
 
@@ -192,8 +211,19 @@ def _started(words: list[str]) -> Iterator[str]:
         at_start = at_start or word in {"|", "&&", ";"}
 
 
-def _repository(service: Document) -> str:
-    return str(service.get("image", "")).partition("@")[0].rpartition(":")[0]
+def _repository(service: Document, root: Path) -> str:
+    """The name of a service's image; of one that is built, that of its base."""
+    image = str(service.get("image", ""))
+    if build := service.get("build"):
+        image = Dockerfile.read(root / build["context"] / build["dockerfile"]).last_stage().all("FROM")[0]
+    return image.partition("@")[0].rpartition(":")[0]
+
+
+def _user(service: Document, root: Path) -> str:
+    named = service.get("user")
+    if named is None and (build := service.get("build")):
+        named = (Dockerfile.read(root / build["context"] / build["dockerfile"]).last_stage().all("USER") or [""])[-1]
+    return str(named or "")
 
 
 def _elsewhere(word: str) -> bool:

@@ -1,6 +1,6 @@
 """The compose files name only what exists, and nothing in them is weaker than it looks."""
 
-import copy
+import json
 import re
 import subprocess
 from collections.abc import Callable
@@ -14,10 +14,16 @@ from serving.hardware import Gpu, Machine
 from serving.plan import Options, Plan, make_plan
 from serving.profiles import find_profile
 from tests.deploy import compose
-from tests.deploy.compose import RULES, Rule, effective, settings
-from tests.deploy.document import BASE, CPU, ROOT, Document, UnsetVariable, load, substitute, variables
+from tests.deploy.compose import RULES, Rule, effective, gateways, settings
+from tests.deploy.dockerfile import Dockerfile
+from tests.deploy.document import BASE, CPU, ROOT, Document, UnsetVariable, load, mounts, substitute, variables
 
-SECRETS = {"VLLM_API_KEY": "cle", "POSTGRES_PASSWORD": "secret1", "REDIS_PASSWORD": "secret2"}
+SECRETS = {
+    "VLLM_API_KEY": "cle",
+    "POSTGRES_PASSWORD": "secret1",
+    "REDIS_PASSWORD": "secret2",
+    "GRAFANA_PASSWORD": "secret3",
+}
 FILES = {"gpu": (BASE,), "cpu": (BASE, CPU)}
 
 
@@ -27,8 +33,8 @@ def document(request: pytest.FixtureRequest) -> Document:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_no_rule_is_broken(rule: Rule, document: Document) -> None:
-    assert rule(document, ROOT) == []
+def test_no_rule_is_broken(rule: Rule, document: Document, root: Path) -> None:
+    assert rule(document, root) == []
 
 
 def test_the_gateway_accepts_its_configuration(document: Document) -> None:
@@ -54,23 +60,40 @@ def test_the_example_documents_every_variable_and_sets_no_secret(document: Docum
 
 
 def test_streams_may_end_before_the_container_is_killed(document: Document) -> None:
-    grace = int(document["services"]["gateway"]["stop_grace_period"].removesuffix("s"))
+    grace = int(document["services"]["gateway-a"]["stop_grace_period"].removesuffix("s"))
     assert grace > effective(document, ROOT, SECRETS).server.shutdown_seconds
 
 
-def test_the_gateway_listens_where_it_is_published_and_asked(document: Document) -> None:
-    gateway = document["services"]["gateway"]
+def test_the_gateway_listens_where_it_is_asked(document: Document) -> None:
     server = effective(document, ROOT, SECRETS).server
     assert server.host == "0.0.0.0"  # noqa: S104  # inside its container
-    assert gateway["ports"][0].endswith(f":{server.port}")
-    assert f"http://127.0.0.1:{server.port}/readyz" in gateway["healthcheck"]["test"]
+    for gateway in gateways(document).values():
+        assert f"http://127.0.0.1:{server.port}/readyz" in gateway["healthcheck"]["test"]
 
 
-def test_only_the_gateway_reaches_the_model_server_and_the_state(document: Document) -> None:
-    services = document["services"]
-    assert services["vllm"]["networks"] == ["models"]
-    assert services["postgres"]["networks"] == services["redis"]["networks"] == ["state"]
-    assert document["networks"]["state"] == {"internal": True}
+def test_two_gateways_share_keys_and_journals(document: Document) -> None:
+    found = gateways(document)
+    assert set(found) == {"gateway-a", "gateway-b"}
+    kept = {target: source for gateway in found.values() for source, target, _ in mounts(gateway)}
+    assert kept[str(effective(document, ROOT, SECRETS).state.directory)] == "gateway-state"
+
+
+def test_only_the_gateways_reach_the_model_server_and_the_state(document: Document) -> None:
+    members = {
+        network: {name for name, service in document["services"].items() if network in service["networks"]}
+        for network in document["networks"]
+    }
+    both = set(gateways(document))
+    assert members == {
+        "outside": {"balancer", "grafana"},
+        "balanced": {"balancer"} | both,
+        "models": {"vllm"} | both,
+        "state": {"postgres", "redis"} | both,
+        "measures": {"prometheus", "vllm"} | both,
+        "boards": {"prometheus", "grafana"},
+    }
+    inside = {name for name, network in document["networks"].items() if network.get("internal")}
+    assert inside == {"balanced", "state", "measures", "boards"}
 
 
 @pytest.mark.parametrize(("kind", "profile"), [("gpu", "falcon-7b-instruct"), ("cpu", "gemma-3-270m")])
@@ -121,7 +144,8 @@ def test_the_mounted_template_is_the_profiles() -> None:
 def test_the_image_has_the_version_of_the_lock() -> None:
     locked = re.search(r"^vllm==(\S+)", (ROOT / "serving" / "requirements-cuda.txt").read_text(), re.MULTILINE)
     assert locked is not None
-    assert load(BASE)["services"]["vllm"]["image"] == f"vllm/vllm-openai:v{locked[1]}"
+    bases = Dockerfile.read(ROOT / load(BASE)["services"]["vllm"]["build"]["dockerfile"]).all("FROM")
+    assert bases == [f"vllm/vllm-openai:v{locked[1]}"]
 
 
 @pytest.mark.vllm
@@ -132,6 +156,12 @@ def test_vllms_own_parser_knows_every_flag() -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 2, done.stderr[-1000:]
     assert done.stderr.strip().endswith("unrecognized arguments: --no-such-flag")
+
+
+def unshared(document: Document) -> Document:
+    """A copy in which what anchors share is there once for each, so that one can be changed alone."""
+    copied: Document = json.loads(json.dumps(document))
+    return copied
 
 
 Change = Callable[[dict[str, Any]], Any]
@@ -150,20 +180,30 @@ BROKEN: list[tuple[str, Rule, Change, str]] = [
         lambda s: s["postgres"].update(image="postgres:18"),
         "postgres: image postgres:18 is",
     ),
-    ("no file", compose.images, lambda s: s["gateway"]["build"].update(dockerfile="x"), "gateway: x does not exist"),
-    ("subcommand", compose.commands, lambda s: s["gateway"].update(command=["gatewy"]), "gateway: passerelle: error: "),
+    (
+        "no file",
+        compose.images,
+        lambda s: s["gateway-a"]["build"].update(dockerfile="x"),
+        "gateway-a: x does not exist",
+    ),
+    (
+        "subcommand",
+        compose.commands,
+        lambda s: s["gateway-a"].update(command=["gatewy"]),
+        "gateway-a: passerelle: error: ",
+    ),
     (
         "option",
         compose.commands,
-        lambda s: s["gateway"].update(command=["gateway", "--prot=1"]),
-        "gateway: passerelle: error",
+        lambda s: s["gateway-a"].update(command=["gateway", "--prot=1"]),
+        "gateway-a: passerelle: error",
     ),
-    ("nothing", compose.commands, lambda s: s["gateway"].update(command=[]), "gateway: names no command"),
+    ("nothing", compose.commands, lambda s: s["gateway-a"].update(command=[]), "gateway-a: names no command"),
     (
         "program",
         compose.commands,
-        lambda s: s["gateway"].update(entrypoint=["uvicorn"]),
-        "gateway: uvicorn gateway is no",
+        lambda s: s["gateway-a"].update(entrypoint=["uvicorn"]),
+        "gateway-a: uvicorn gateway is no",
     ),
     (
         "stranger",
@@ -187,8 +227,8 @@ BROKEN: list[tuple[str, Rule, Change, str]] = [
     (
         "curl",
         compose.healthchecks,
-        lambda s: s["gateway"]["healthcheck"].update(test=["CMD", "curl", "http://127.0.0.1"]),
-        "gateway: the healthcheck starts curl",
+        lambda s: s["gateway-a"]["healthcheck"].update(test=["CMD", "curl", "http://127.0.0.1"]),
+        "gateway-a: the healthcheck starts curl",
     ),
     (
         "another host",
@@ -226,8 +266,8 @@ BROKEN: list[tuple[str, Rule, Change, str]] = [
     (
         "in a URL",
         compose.secrets,
-        lambda s: s["gateway"]["environment"].update(PASSERELLE_STATE__DATABASE_URL="postgresql://a:b@postgres/a"),
-        "gateway: PASSERELLE_STATE__DATABASE_URL holds a password",
+        lambda s: s["gateway-a"]["environment"].update(PASSERELLE_STATE__DATABASE_URL="postgresql://a:b@postgres/a"),
+        "gateway-a: PASSERELLE_STATE__DATABASE_URL holds a password",
     ),
     (
         "argument",
@@ -235,41 +275,58 @@ BROKEN: list[tuple[str, Rule, Change, str]] = [
         lambda s: s["redis"].update(command=["redis-server", "--requirepass", "hunter2"]),
         "redis: --requirepass is literal",
     ),
-    ("published", compose.ports, lambda s: s["redis"].update(ports=["6379:6379"]), "redis: publishes a port"),
+    ("published", compose.ports, lambda s: s["redis"].update(ports=["127.0.0.1:6379:6379"]), "redis: publishes a port"),
+    (
+        "past the balancer",
+        compose.ports,
+        lambda s: s["gateway-a"].update(ports=["127.0.0.1:8001:8000"]),
+        "gateway-a: publishes a port",
+    ),
+    ("boards for all", compose.ports, lambda s: s["grafana"].update(ports=["3000:3000"]), "grafana: publishes a port"),
     ("host network", compose.ports, lambda s: s["vllm"].update(network_mode="host"), "vllm: is in the host's network"),
-    ("unpublished", compose.ports, lambda s: s["gateway"].pop("ports"), "gateway: publishes no port"),
+    ("unpublished", compose.ports, lambda s: s["balancer"].pop("ports"), "balancer: publishes no port"),
     ("privileged", compose.privileges, lambda s: s["vllm"].update(privileged=True), "vllm: keeps capabilities"),
     ("capabilities", compose.privileges, lambda s: s["vllm"].pop("cap_drop"), "vllm: keeps capabilities"),
+    ("one back", compose.privileges, lambda s: s["redis"].update(cap_add=["SETUID"]), "redis: keeps capabilities"),
     ("setuid", compose.privileges, lambda s: s["redis"].pop("security_opt"), "redis: may gain privileges"),
-    ("root", compose.privileges, lambda s: s["gateway"].pop("read_only"), "gateway: can write its root"),
+    ("writes", compose.privileges, lambda s: s["prometheus"].update(read_only=False), "prometheus: can write its root"),
+    ("root", compose.privileges, lambda s: s["vllm"].update(user="0:0"), "vllm: runs as root"),
+    ("nobody said", compose.privileges, lambda s: s["grafana"].pop("user"), "grafana: runs as root"),
 ]
 
 
 @pytest.mark.parametrize(("rule", "change", "sentence"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN])
-def test_each_rule_reports_what_breaks_it(rule: Rule, change: Change, sentence: str) -> None:
-    document = copy.deepcopy(load(BASE))
+def test_each_rule_reports_what_breaks_it(rule: Rule, change: Change, sentence: str, root: Path) -> None:
+    document = unshared(load(BASE))
     change(document["services"])
-    (problem,) = rule(document, ROOT)
+    (problem,) = rule(document, root)
     assert problem.startswith(sentence)
 
 
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
     [
-        ("PASSERELLE_SERVER__PROT", "1", "gateway: server.prot is not a setting"),
+        ("PASSERELLE_SERVER__PROT", "1", "gateway-a: server.prot is not a setting"),
         (
             "PASSERELLE_SEVER__PORT",
             "1",
-            "gateway: PASSERELLE_SEVER__PORT is set in the environment, but is not a setting",
+            "gateway-a: PASSERELLE_SEVER__PORT is set in the environment, but is not a setting",
         ),
-        ("PASSERELLE_SERVER__PORT", "x", "gateway: server.port holds 'x'"),
-        ("PASSERELLE_CONFIG", "/etc/other.toml", "gateway: PASSERELLE_CONFIG names no mounted file."),
-        ("VLLM_API_KEY", "", "gateway: targets.falcon.api_key_env holds 'VLLM_API_KEY', a variable that is not set"),
-        ("PASSERELLE_PORT", "1", "gateway: PASSERELLE_PORT is not a setting"),
+        ("PASSERELLE_SERVER__PORT", "x", "gateway-a: server.port holds 'x'"),
+        ("PASSERELLE_CONFIG", "/etc/other.toml", "gateway-a: PASSERELLE_CONFIG names no mounted file."),
+        ("VLLM_API_KEY", "", "gateway-a: targets.falcon.api_key_env holds 'VLLM_API_KEY', a variable that is not set"),
+        ("PASSERELLE_PORT", "1", "gateway-a: PASSERELLE_PORT is not a setting"),
     ],
 )
 def test_a_setting_the_gateway_does_not_know_is_reported(key: str, value: str, sentence: str) -> None:
-    document = copy.deepcopy(load(BASE))
-    document["services"]["gateway"]["environment"][key] = value
-    (problem,) = settings(document, ROOT, SECRETS)
+    document = unshared(load(BASE))
+    for gateway in gateways(document).values():
+        gateway["environment"][key] = value
+    problem = settings(document, ROOT, SECRETS)[0]
     assert problem.startswith(sentence)
+
+
+def test_two_gateways_that_differ_are_reported() -> None:
+    document = unshared(load(BASE))
+    document["services"]["gateway-b"] = document["services"]["gateway-b"] | {"command": ["gateway", "--workers", "2"]}
+    assert settings(document, ROOT, SECRETS) == ["gateway-a, gateway-b: differ"]

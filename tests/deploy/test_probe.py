@@ -65,7 +65,7 @@ def check(service: str, address: str, key: str = KEY) -> subprocess.CompletedPro
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1), (404, 1), (204, 1)])
 def test_the_gateway_is_healthy_when_it_says_it_is_ready(status: int, code: int) -> None:
     with answering({"/readyz": status}) as address:
-        done = check("gateway", address)
+        done = check("gateway-a", address)
     assert done.returncode == code
     assert bool(done.stderr) is bool(code)
 
@@ -80,6 +80,6 @@ def test_the_model_server_is_healthy_when_it_answers_with_a_token(health: int, c
 
 
 def test_a_server_that_is_not_there_is_told_in_one_sentence() -> None:
-    done = check("gateway", "127.0.0.1:9")
+    done = check("gateway-a", "127.0.0.1:9")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
