@@ -16,8 +16,9 @@ from gateway.chat import Chat, ChatResponse
 from gateway.errors import unknown_model
 from gateway.exchange import Exchange
 from gateway.health import Health
+from gateway.metrics import Metrics
 from gateway.target import Task
-from gateway.telemetry import Metrics, Trace
+from gateway.telemetry import Trace
 
 Named = Annotated[str, Path(examples=[documented.A_MODEL])]
 
@@ -113,7 +114,7 @@ def probes(health: Health, metrics: Metrics) -> APIRouter:
         response_class=Response,
     )
     async def prometheus() -> Response:
-        return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(await metrics.shown(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return routes
 

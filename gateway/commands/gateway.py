@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     import uvicorn
 
+    from gateway import multiprocess
     from gateway.app import create_app
     from gateway.commands.workers import Workers
     from gateway.settings import load
@@ -75,5 +76,6 @@ def run(args: argparse.Namespace) -> int:
         uvicorn.run(app, **options)
     else:
         config = uvicorn.Config("gateway.commands.workers:application", factory=True, workers=server.workers, **options)
-        Workers(config, [config.bind_socket()]).run()
+        with multiprocess.folder():  # whichever worker is asked for metrics answers for all
+            Workers(config, [config.bind_socket()]).run()
     return 0
