@@ -24,6 +24,7 @@ from gateway import browsers, errors, moderations, multiprocess, routes, upkeep
 from gateway.administration import usage
 from gateway.alerts import Alerts
 from gateway.chat import Chat
+from gateway.counts import Counts
 from gateway.degraded import PARTS, Degraded
 from gateway.dependencies import Dependencies
 from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound, Renderable
@@ -84,14 +85,7 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     journal = Journal(journal_folder(settings.state.directory))
     redis_url = settings.state.redis_url.get_secret_value() if settings.state.redis_url else None
     redis = connect(redis_url) if redis_url else None
-    ledger = Ledger(
-        engine,
-        journal,
-        lambda: catalogue.tariff,
-        away=lambda gone: degraded.mark("ledger", down=gone),
-        written=counts.written,
-        drained=counts.drained,
-    )
+    ledger = _ledger(engine, journal, catalogue, degraded, counts)
     alerts = Alerts(engine, settings.alerts, lambda: catalogue.tariff.currency)
     limits = quotas(
         settings,
@@ -114,9 +108,7 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     needed = Dependencies(engine, redis)
     parts = Parts(engine, known, ledger, journal, alerts, upstream, watching, reload, shared, metrics, needed)
     _show(metrics, catalogue)
-    metrics.watch_parts(PARTS, degraded.down)
-    metrics.watch_dependencies(needed.names, needed.up)
-    metrics.watch_journal(journal.size, journal.age)
+    _watch(metrics, degraded, needed, journal)
     estimates = Estimates(
         reckoner,
         lambda: catalogue.tariff,
@@ -145,6 +137,23 @@ def from_environment() -> FastAPI:
     """The factory uvicorn's workers call; `PASSERELLE_CONFIG` names the configuration file."""
     configure_logging()
     return create_app(load_settings(), load_settings)
+
+
+def _ledger(engine: AsyncEngine, journal: Journal, catalogue: Catalogue, degraded: Degraded, counts: Counts) -> Ledger:
+    return Ledger(
+        engine,
+        journal,
+        lambda: catalogue.tariff,
+        away=lambda gone: degraded.mark("ledger", down=gone),
+        written=counts.written,
+        drained=counts.drained,
+    )
+
+
+def _watch(metrics: Metrics, degraded: Degraded, needed: Dependencies, journal: Journal) -> None:
+    metrics.watch_parts(PARTS, degraded.down)
+    metrics.watch_dependencies(needed.names, needed.up)
+    metrics.watch_journal(journal.size, journal.age)
 
 
 def _guards(settings: Settings, degraded: Degraded, heard: Heard) -> Guards:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,15 +25,14 @@ _COUNTED: Final = ("counter", "histogram")
 _NOBODY: Final = 0  # the process that has the counts of the dead
 
 
-@contextmanager
-def folder() -> Iterator[Path]:
-    """A fresh folder for the figures of processes that start meanwhile; it is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="passerelle-metrics-") as made:
-        os.environ[VARIABLE] = made
-        try:
-            yield Path(made)
-        finally:
-            del os.environ[VARIABLE]
+def open_folder() -> None:
+    """Make a fresh folder for the figures of the processes that will be started."""
+    os.environ[VARIABLE] = tempfile.mkdtemp(prefix="passerelle-metrics-")
+
+
+def remove_folder() -> None:
+    """Remove it: all of them have ended."""
+    shutil.rmtree(os.environ.pop(VARIABLE), ignore_errors=True)
 
 
 def shared() -> Path | None:

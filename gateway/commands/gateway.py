@@ -76,6 +76,9 @@ def run(args: argparse.Namespace) -> int:
         uvicorn.run(app, **options)
     else:
         config = uvicorn.Config("gateway.commands.workers:application", factory=True, workers=server.workers, **options)
-        with multiprocess.folder():  # whichever worker is asked for metrics answers for all
+        multiprocess.open_folder()  # whichever worker is asked for metrics answers for all
+        try:
             Workers(config, [config.bind_socket()]).run()
+        finally:
+            multiprocess.remove_folder()
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from gateway.multiprocess import VARIABLE, Workers, folder, shared
+from gateway.multiprocess import VARIABLE, Workers, open_folder, remove_folder, shared
 from tests.gateway.figures import Figures, scraped
 from tests.gateway.test_hangup import Gateway, started
 from tests.upstream import upstream
@@ -99,11 +99,13 @@ async def test_a_target_that_is_gone_is_gone_from_every_scrape(tmp_path: Path) -
 
 def test_the_folder_is_fresh_and_gone_afterwards() -> None:
     assert shared() is None
-    with folder() as first:
-        assert shared() == first
-        assert list(first.iterdir()) == []
+    open_folder()
+    made = shared()
+    assert made is not None
+    assert list(made.iterdir()) == []
+    remove_folder()
     assert shared() is None
-    assert not first.exists()
+    assert not made.exists()
 
 
 def test_a_worker_that_lives_is_not_taken_for_dead(tmp_path: Path) -> None:
