@@ -24,6 +24,8 @@ def test_a_real_vllm_shows_all_that_is_recorded(tiny_falcon_server: ModelServer)
     with OpenAI(base_url=tiny_falcon_server.base_url, api_key="none", max_retries=0) as client:
         question = [{"role": "user", "content": "Bonjour"}]
         client.chat.completions.create(model=tiny_falcon_server.served_name, messages=question, max_tokens=8)  # type: ignore[arg-type]
-    with urllib.request.urlopen(f"{tiny_falcon_server.plan.url}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"{tiny_falcon_server.plan.url}/metrics", timeout=10) as answer:  # noqa: S310  # our own server
         shown = described(answer.read().decode())
-    assert set(RECORDED.read_text(encoding="utf-8").splitlines()) <= {line for line in shown if line.startswith("vllm:")}
+    assert set(RECORDED.read_text(encoding="utf-8").splitlines()) <= {
+        line for line in shown if line.startswith("vllm:")
+    }
