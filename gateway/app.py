@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from redis.asyncio import Redis
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.exceptions import HTTPException
@@ -37,6 +38,7 @@ from gateway.judge import Judge
 from gateway.ledger import Ledger, journal_folder
 from gateway.limiting import quotas
 from gateway.limits.checks import Check, Measure
+from gateway.limits.quotas import Quotas
 from gateway.limits.shared import Shared, connect
 from gateway.metrics import Metrics
 from gateway.money import NANO
@@ -87,14 +89,7 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     redis = connect(redis_url) if redis_url else None
     ledger = _ledger(engine, journal, catalogue, degraded, counts)
     alerts = Alerts(engine, settings.alerts, lambda: catalogue.tariff.currency)
-    limits = quotas(
-        settings,
-        ledger,
-        redis,
-        told=partial(_alert, alerts),
-        exhausted=partial(_alert, alerts, exhausted=True),
-        away=lambda gone: degraded.mark("limits", down=gone),
-    )
+    limits = _limits(settings, ledger, redis, alerts, degraded)
     shared = limits.limiter if isinstance(limits.limiter, Shared) else None
     upstream = Upstream(settings.times)
     watching = Watching(catalogue, upstream)
@@ -121,7 +116,8 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None)
     app.include_router(routes.v1(chat, known.access))
     app.include_router(moderations.router(chat, known.access))
-    app.include_router(routes.probes(Health(engine, catalogue, upstream, degraded=degraded.down), metrics))
+    health = Health(engine, catalogue, upstream, degraded=degraded.down)
+    app.include_router(routes.probes(health, metrics, settings.server.metrics_token))
     app.include_router(usage.router(engine, lambda: catalogue.tariff, known.access))
     for router in known.routers:
         app.include_router(router)
@@ -147,6 +143,17 @@ def _ledger(engine: AsyncEngine, journal: Journal, catalogue: Catalogue, degrade
         away=lambda gone: degraded.mark("ledger", down=gone),
         written=counts.written,
         drained=counts.drained,
+    )
+
+
+def _limits(settings: Settings, ledger: Ledger, redis: Redis | None, alerts: Alerts, degraded: Degraded) -> Quotas:
+    return quotas(
+        settings,
+        ledger,
+        redis,
+        told=partial(_alert, alerts),
+        exhausted=partial(_alert, alerts, exhausted=True),
+        away=lambda gone: degraded.mark("limits", down=gone),
     )
 
 

@@ -1,14 +1,17 @@
 """The HTTP surface: `/v1`, and the probes an operator's machinery asks."""
 
 import uuid
+from hmac import compare_digest
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import iter_route_contexts
+from pydantic import SecretStr
 from starlette.routing import Route
 
-from auth import Principal
+from auth import Principal, bearer
+from auth.errors import InvalidToken
 from auth.principal import MODELS
 from gateway import documented
 from gateway.access import Access
@@ -83,8 +86,8 @@ def v1(chat: Chat, access: Access) -> APIRouter:
     return routes
 
 
-def probes(health: Health, metrics: Metrics) -> APIRouter:
-    """Open routes: is the process alive, can it answer, and its figures."""
+def probes(health: Health, metrics: Metrics, token: SecretStr | None = None) -> APIRouter:
+    """Open routes: is the process alive, can it answer, and its figures, which want `token` if there is one."""
     routes = APIRouter(tags=["operation"])
 
     @routes.get("/livez", summary="The process answers", responses=documented.ALIVE)
@@ -113,7 +116,11 @@ def probes(health: Health, metrics: Metrics) -> APIRouter:
         responses=documented.FIGURES,
         response_class=Response,
     )
-    async def prometheus() -> Response:
+    async def prometheus(http: Request) -> Response:
+        if token is not None:
+            given = bearer(http.headers.get("authorization"))
+            if not compare_digest(given.encode(), token.get_secret_value().encode()):
+                raise InvalidToken
         return Response(await metrics.shown(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return routes

@@ -265,3 +265,18 @@ async def test_what_the_gateway_needs_and_what_waits_is_shown(home: House) -> No
     assert found.of("resident_memory_bytes") > 10e6
     assert "passerelle_ledger_journal_bytes" in found.names()
     assert found.labels("build_info", "version") == {"0.1.0"}
+
+
+async def test_with_a_token_nobody_else_sees_the_figures(tmp_path: Any) -> None:
+    async with (
+        house(tmp_path, server={"metrics_token": "un-jeton-assez-long"}) as home,
+        aiohttp.ClientSession() as session,
+    ):
+        for given, status in ((None, 401), ("Bearer faux", 401), (f"Bearer {home.token()}", 401)):
+            headers = {} if given is None else {"authorization": given}
+            async with session.get(f"{home.url}/metrics", headers=headers) as answer:
+                assert (answer.status, "passerelle_" in await answer.text()) == (status, False)
+        async with session.get(
+            f"{home.url}/metrics", headers={"authorization": "Bearer un-jeton-assez-long"}
+        ) as answer:
+            assert answer.status == 200

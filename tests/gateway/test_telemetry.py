@@ -3,6 +3,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import redirect_stderr
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -15,6 +16,8 @@ from gateway.exchange import Attempt, Exchange, Outcome, State
 from gateway.metrics import Metrics
 from gateway.telemetry import Telemetry, Trace, configure_logging
 from tests.loopback import serve
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "monitoring.md"
 
 
 def exchange(**fields: Any) -> Exchange:
@@ -86,6 +89,14 @@ async def test_each_request_has_one_line_that_says_what_happened_and_no_secret(l
     assert (line["level"], line["seconds"] >= 0) == ("info", True)
     assert "hidden" not in lines.getvalue()
     assert "secret" not in lines.getvalue()
+
+
+async def test_the_document_names_every_field_of_that_line(lines: io.StringIO) -> None:
+    await ask(hello, {})
+    (line,) = logged(lines)
+    table = DOCUMENT.read_text(encoding="utf-8").partition("\n## The log\n")[2]
+    rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("|")][2:]
+    assert {name.strip() for row in rows for name in row.split(",")} == set(line)
 
 
 async def test_a_request_that_breaks_is_logged_too_and_no_longer_counts_as_under_way(lines: io.StringIO) -> None:
