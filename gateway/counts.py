@@ -36,10 +36,11 @@ class Children(dict[tuple[str, ...], T], Generic[T]):
 
     def __init__(self, metric: T) -> None:
         super().__init__()
-        self._metric = metric
+        self._metric: T = metric
 
     def __missing__(self, labels: tuple[str, ...]) -> T:
-        child = self[labels] = self._metric.labels(*labels)
+        child: T = self._metric.labels(*labels)
+        self[labels] = child
         return child
 
 

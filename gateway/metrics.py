@@ -6,6 +6,7 @@ import asyncio
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -74,7 +75,7 @@ class Metrics:
     def watch_parts(self, parts: Iterable[str], down: Callable[[Any], bool]) -> None:
         """Show which parts work without what they depend on."""
         for part in parts:
-            self._parts.watch(lambda part=part: down(part), part)
+            self._parts.watch(partial(down, part), part)
 
     def watch_queue(self, target: str, queue: Queue) -> None:
         """Show how many requests a target has and how many wait for it."""
@@ -92,7 +93,7 @@ class Metrics:
     def watch_dependencies(self, names: Iterable[str], up: Callable[[str], bool]) -> None:
         """Show whether what the gateway needs answers."""
         for name in names:
-            self._dependencies.watch(lambda name=name: up(name), name)
+            self._dependencies.watch(partial(up, name), name)
 
     def watch_journal(self, size: Callable[[], int], age: Callable[[], float]) -> None:
         """Show how much of the ledger waits, in bytes, and for how long, in seconds."""

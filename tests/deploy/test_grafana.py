@@ -75,7 +75,7 @@ def test_a_panel_is_complete(panel: dict[str, Any]) -> None:
 def test_panels_have_places_and_numbers_of_their_own(name: str) -> None:
     numbers = [panel["id"] for panel in BOARDS[name]["panels"]]
     assert len(set(numbers)) == len(numbers)
-    taken = set()
+    taken: set[tuple[int, int]] = set()
     for panel in BOARDS[name]["panels"]:
         place = panel["gridPos"]
         assert place["x"] + place["w"] <= 24
