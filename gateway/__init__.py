@@ -2,7 +2,7 @@
 
 Read `chat.py` first: it names every stage of one request, top to bottom. Then, in the order a request meets them:
 
-    telemetry   request id, clock, one log line, metrics (pure ASGI)
+    telemetry   request id, clock, one log line, its place in the `metrics` (pure ASGI)
     access      bearer token -> Principal
     delivery    the side towards the caller: limits and guards in, the answer or the error out, settled once
     limits      requests per minute

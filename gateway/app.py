@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from redis.asyncio import Redis
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.exceptions import HTTPException
@@ -20,14 +21,16 @@ from starlette.responses import Response
 
 from auth import database
 from auth.errors import AuthError
-from gateway import browsers, errors, moderations, routes, upkeep
+from gateway import browsers, errors, moderations, multiprocess, routes, upkeep
 from gateway.administration import usage
 from gateway.alerts import Alerts
 from gateway.chat import Chat
+from gateway.counts import Counts
 from gateway.degraded import PARTS, Degraded
+from gateway.dependencies import Dependencies
 from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound, Renderable
 from gateway.estimates import Estimates
-from gateway.guardrails.guards import Guards
+from gateway.guardrails.guards import Guards, Heard
 from gateway.health import Health
 from gateway.identities import Identities, identities
 from gateway.journal import Journal
@@ -35,14 +38,16 @@ from gateway.judge import Judge
 from gateway.ledger import Ledger, journal_folder
 from gateway.limiting import quotas
 from gateway.limits.checks import Check, Measure
+from gateway.limits.quotas import Quotas
 from gateway.limits.shared import Shared, connect
+from gateway.metrics import Metrics
 from gateway.money import NANO
 from gateway.reckoning import Reckoner
 from gateway.reload import Reload
 from gateway.routing import Catalogue
 from gateway.settings import Settings
 from gateway.settings import load as load_settings
-from gateway.telemetry import Metrics, Telemetry, configure_logging
+from gateway.telemetry import Telemetry, configure_logging
 from gateway.upstream import Upstream
 from gateway.watching import Watching
 
@@ -64,6 +69,8 @@ class Parts:
     watching: Watching
     reload: Reload | None
     shared: Shared | None
+    metrics: Metrics
+    dependencies: Dependencies
 
 
 def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -> FastAPI:
@@ -73,21 +80,16 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     """
     settings.require_models()
     engine = database.engine(settings.state.database(), statement_s=settings.state.statement_seconds)
-    metrics, catalogue, reckoner = Metrics(frozenset(settings.models)), Catalogue(settings), Reckoner(settings)
+    metrics, catalogue, reckoner = Metrics(multiprocess.shared()), Catalogue(settings), Reckoner(settings)
+    counts = metrics.counts
     degraded = _degraded(catalogue)
     known = identities(settings, engine, away=lambda gone: degraded.mark("keys", down=gone))
     journal = Journal(journal_folder(settings.state.directory))
     redis_url = settings.state.redis_url.get_secret_value() if settings.state.redis_url else None
-    ledger = Ledger(engine, journal, lambda: catalogue.tariff, away=lambda gone: degraded.mark("ledger", down=gone))
+    redis = connect(redis_url) if redis_url else None
+    ledger = _ledger(engine, journal, catalogue, degraded, counts)
     alerts = Alerts(engine, settings.alerts, lambda: catalogue.tariff.currency)
-    limits = quotas(
-        settings,
-        ledger,
-        connect(redis_url) if redis_url else None,
-        told=partial(_alert, alerts),
-        exhausted=partial(_alert, alerts, exhausted=True),
-        away=lambda gone: degraded.mark("limits", down=gone),
-    )
+    limits = _limits(settings, ledger, redis, alerts, degraded)
     shared = limits.limiter if isinstance(limits.limiter, Shared) else None
     upstream = Upstream(settings.times)
     watching = Watching(catalogue, upstream)
@@ -97,23 +99,25 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
         _show(metrics, catalogue)
         await watching.follow()
 
-    reload = Reload(settings, read, catalogue, reckoner, replaced) if read else None
-    parts = Parts(engine, known, ledger, journal, alerts, upstream, watching, reload, shared)
+    reload = Reload(settings, read, catalogue, reckoner, replaced, metrics.reloaded) if read else None
+    needed = Dependencies(engine, redis)
+    parts = Parts(engine, known, ledger, journal, alerts, upstream, watching, reload, shared, metrics, needed)
     _show(metrics, catalogue)
-    metrics.watch_parts(PARTS, degraded.down)
+    _watch(metrics, degraded, needed, journal)
     estimates = Estimates(
         reckoner,
         lambda: catalogue.tariff,
         seconds=settings.times.total,
         answer_tokens=lambda: limits.policy.answer_tokens,
     )
-    guards, judge = _guards(settings, degraded), Judge(catalogue, upstream)
-    chat = Chat(settings, catalogue, upstream, guards, judge, limits, estimates, reckoner, ledger, metrics.observe)
+    guards, judge = _guards(settings, degraded, Heard(counts.sentence, counts.hidden)), Judge(catalogue, upstream)
+    chat = Chat(settings, catalogue, upstream, guards, judge, limits, estimates, reckoner, ledger, counts.observe)
 
     app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None)
     app.include_router(routes.v1(chat, known.access))
     app.include_router(moderations.router(chat, known.access))
-    app.include_router(routes.probes(Health(engine, catalogue, upstream, degraded=degraded.down), metrics))
+    health = Health(engine, catalogue, upstream, degraded=degraded.down)
+    app.include_router(routes.probes(health, metrics, settings.server.metrics_token))
     app.include_router(usage.router(engine, lambda: catalogue.tariff, known.access))
     for router in known.routers:
         app.include_router(router)
@@ -131,11 +135,39 @@ def from_environment() -> FastAPI:
     return create_app(load_settings(), load_settings)
 
 
-def _guards(settings: Settings, degraded: Degraded) -> Guards:
+def _ledger(engine: AsyncEngine, journal: Journal, catalogue: Catalogue, degraded: Degraded, counts: Counts) -> Ledger:
+    return Ledger(
+        engine,
+        journal,
+        lambda: catalogue.tariff,
+        away=lambda gone: degraded.mark("ledger", down=gone),
+        written=counts.written,
+        drained=counts.drained,
+    )
+
+
+def _limits(settings: Settings, ledger: Ledger, redis: Redis | None, alerts: Alerts, degraded: Degraded) -> Quotas:
+    return quotas(
+        settings,
+        ledger,
+        redis,
+        told=partial(_alert, alerts),
+        exhausted=partial(_alert, alerts, exhausted=True),
+        away=lambda gone: degraded.mark("limits", down=gone),
+    )
+
+
+def _watch(metrics: Metrics, degraded: Degraded, needed: Dependencies, journal: Journal) -> None:
+    metrics.watch_parts(PARTS, degraded.down)
+    metrics.watch_dependencies(needed.names, needed.up)
+    metrics.watch_journal(journal.size, journal.age)
+
+
+def _guards(settings: Settings, degraded: Degraded, heard: Heard) -> Guards:
     def failed(_: str) -> None:
         degraded.mark("guards", down=True, seconds=_GUARDS_SECONDS)
 
-    return Guards(settings.guards, settings.fail_policy, failed)
+    return Guards(settings.guards, settings.fail_policy, failed, heard)
 
 
 def _degraded(catalogue: Catalogue) -> Degraded:
@@ -154,7 +186,8 @@ def _alert(alerts: Alerts, check: Check, spent: int, *, exhausted: bool = False)
 
 def _show(metrics: Metrics, catalogue: Catalogue) -> None:
     """Have the metrics show what the catalogue holds now."""
-    metrics.follow(frozenset(catalogue.names()))
+    first = {name: catalogue.targets(name, may_leave=True)[0].name for name in catalogue.names()}
+    metrics.follow(first, [pool.name for pool in catalogue.pools.values() if pool.target.outside])
     for pool in catalogue.pools.values():
         metrics.watch_queue(pool.name, pool)
         for replica in pool.replicas:
@@ -174,7 +207,8 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], AbstractAsyncContextManager[N
             tasks = [asyncio.create_task(parts.ledger.run()), asyncio.create_task(upkeep.run(parts.identities.upkeep))]
             if parts.shared is not None:
                 tasks.append(asyncio.create_task(parts.shared.run()))
-            tasks.append(asyncio.create_task(parts.alerts.run()))
+            endless = (parts.alerts, parts.metrics, parts.dependencies)
+            tasks.extend(asyncio.create_task(part.run()) for part in endless)
             if parts.reload is not None:
                 tasks.append(asyncio.create_task(parts.reload.run()))
             yield
@@ -203,7 +237,9 @@ async def _close(parts: Parts) -> None:
 
 
 async def _rendered(http: Request, error: Exception) -> Response:
-    status, headers, body = errors.render(_known(error, http))
+    known = _known(error, http)
+    http.scope["passerelle"].refused(known)
+    status, headers, body = errors.render(known)
     return Response(body, status, headers)
 
 

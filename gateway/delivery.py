@@ -86,6 +86,7 @@ class Delivery:
             await asyncio.to_thread(inspection.admit)
         else:
             inspection.admit()
+        exchange.asked_language = bool(inspection.allowed)
 
     async def _judge(self) -> None:
         """Have a model look at what moderation is not sure of; raises ContentPolicy."""

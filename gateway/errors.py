@@ -92,8 +92,12 @@ class MethodNotAllowed(InvalidRequest):
 
 
 class RateLimited(GatewayError):
-    """Too many requests from this caller; `Retry-After` is always set (RFC 6585, section 4)."""
+    """Too many requests from this caller; `Retry-After` is always set (RFC 6585, section 4).
 
+    `limit` is whose limit it was and what it counts.
+    """
+
+    limit: tuple[str, str] | None = None
     status = 429
     type = "requests"
     code: str | None = "rate_limit_exceeded"

@@ -64,8 +64,9 @@ class Finding(NamedTuple):
 class Attempt:
     """One try at one replica of a target. Tokens as far as they are known; `usage_source` says who counted.
 
-    `busy_seconds` is its share of the time in which the replica did something. `delivered` are the tokens that reached the
-    caller where those are not all or none: an answer that left French half-way.
+    `busy_seconds` is its share of the time in which the replica did something; `first_token` and `last_token` are when it was
+    heard of first and last, 0 for never. `delivered` are the tokens that reached the caller where those are not all or none: an
+    answer that left French half-way.
     """
 
     target: str
@@ -78,6 +79,8 @@ class Attempt:
     replica: int = 0
     busy_seconds: float = 0.0
     delivered: int | None = None
+    first_token: float = 0.0
+    last_token: float = 0.0
 
     def failed(self, reason: str) -> None:
         """It gave nothing that was delivered, and why."""
@@ -112,6 +115,12 @@ class Attempt:
             busy_seconds=self.busy_seconds + part.busy_seconds,
         )
 
+    def heard(self, now: float) -> None:
+        """Something of the answer has come."""
+        self.last_token = now
+        if not self.first_token:
+            self.first_token = now
+
     def took(self, seconds: float) -> None:
         """It has ended, and so many seconds of the replica's busy time were its own."""
         self.busy_seconds = seconds
@@ -136,7 +145,10 @@ def _whole(count: Any) -> int:
 
 @dataclass(slots=True)
 class Exchange:
-    """The record. Times are seconds of a monotonic clock; `status` is the HTTP status that left."""
+    """The record. Times are seconds of a monotonic clock; `status` is the HTTP status that left.
+
+    `asked_language`: the answer may be in another language than French, for that was asked for.
+    """
 
     id: str
     request_id: str
@@ -154,6 +166,7 @@ class Exchange:
     attempts: list[Attempt] = field(default_factory=list)
     guards: dict[str, Finding] = field(default_factory=dict)
     blocked_by: str | None = None
+    asked_language: bool = False
 
     def attempt(self, target: str, *, firm: bool, replica: int) -> Attempt:
         """Write down that a replica of a target is asked."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +43,24 @@ class Journal:
         segments = sorted(self._folder.glob("*.jsonl"), key=_written)
         return [segment for segment in segments if _unowned(segment)]
 
+    def size(self) -> int:
+        """The bytes that wait in the folder, those of other workers too."""
+        return sum(stat.st_size for stat in self._stats())
+
+    def age(self) -> float:
+        """Seconds since something was written last to the segment that was left alone longest; 0 where nothing waits."""
+        return max(0.0, time.time() - min((stat.st_mtime for stat in self._stats()), default=time.time()))
+
     def close(self) -> None:
         """Close the segment under way, if any."""
         if self._segment is not None:
             os.close(self._descriptor)
             self._segment = None
+
+    def _stats(self) -> Iterator[os.stat_result]:
+        for segment in self._folder.glob("*.jsonl"):
+            with suppress(FileNotFoundError):  # drained meanwhile
+                yield segment.stat()
 
     def _open(self) -> None:
         # Locked before it has a name that others look for, so that no other worker takes it for a dead one's.

@@ -113,9 +113,16 @@ class Ledger:
         tariff: Callable[[], Tariff] = lambda: Tariff({}, None),
         now: Callable[[], datetime] | None = None,
         away: Callable[[bool], None] | None = None,
+        written: Callable[[list[dict[str, Any]]], None] | None = None,
+        drained: Callable[[int | None], None] | None = None,
     ) -> None:
-        """`tariff` gives the prices that hold now, as a reload may change them; `away` hears whether the database takes rows."""
+        """`tariff` gives the prices that hold now, as a reload may change them; `away` hears whether the database takes rows.
+
+        `written` hears of the rows of each exchange that has ended, `drained` how many rows the database has taken, None if it
+        did not.
+        """
         self._heard = away or (lambda _: None)
+        self._written, self._drained = written or (lambda _: None), drained or (lambda _: None)
         self._engine, self._tariff = engine, tariff
         self._journal = journal
         self._now = now or (lambda: datetime.now(UTC))
@@ -133,6 +140,7 @@ class Ledger:
         """Write an exchange down. Synchronous on purpose: an awaited write is lost when the client leaves."""
         written = entries(exchange, self._now(), self._tariff())
         self._journal.append(written)
+        self._written(written)
         last = written[-1]
         if last["kind"] != CHARGED:
             return NOTHING
@@ -146,6 +154,7 @@ class Ledger:
                 await self.drain()
             except (SQLAlchemyError, StoreUnavailable, OSError) as error:
                 self._heard(True)
+                self._drained(None)
                 log.warning("ledger_waits", reason=type(error).__name__)
                 # Each try ends a segment, and every worker looks at all of them: an outage must not make thousands.
                 pause = min(2 * pause, _LONGEST_SECONDS)
@@ -163,6 +172,7 @@ class Ledger:
                 except FileNotFoundError:  # a command has drained it meanwhile
                     continue
                 await self._insert(lines)
+                self._drained(len(lines))
                 segment.unlink(missing_ok=True)
 
     async def of(self, request_id: str) -> list[dict[str, Any]]:

@@ -40,7 +40,10 @@ class Reload:
         catalogue: Catalogue,
         reckoner: Reckoner,
         replaced: Callable[[Settings], Awaitable[None]],
+        told: Callable[[bool], None] = lambda _: None,
     ) -> None:
+        """`told` hears of each reload whether it was done."""
+        self._told = told
         self._settings, self._read, self._catalogue, self._replaced = settings, read, catalogue, replaced
         self._reckoner = reckoner
 
@@ -59,6 +62,7 @@ class Reload:
             settings, keys, tokenizers = await asyncio.to_thread(self._files)  # a slow disk must not stop the streams
         except BadSettings as error:
             log.error("reload_refused", reason=str(error))  # noqa: TRY400  # the sentence says all
+            self._told(False)
             return
         before = _published(self._catalogue)
         self._catalogue.replace(
@@ -67,6 +71,7 @@ class Reload:
         self._reckoner.replace(tokenizers)
         after = _published(self._catalogue)
         await self._replaced(settings)
+        self._told(True)
         log.info("reloaded", added=sorted(after - before), removed=sorted(before - after))
         tables = [name for name in Settings.model_fields if name not in _SWAPPED and self._differs(settings, name)]
         if tables:

@@ -1,14 +1,17 @@
 """The HTTP surface: `/v1`, and the probes an operator's machinery asks."""
 
 import uuid
+from hmac import compare_digest
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import iter_route_contexts
+from pydantic import SecretStr
 from starlette.routing import Route
 
-from auth import Principal
+from auth import Principal, bearer
+from auth.errors import InvalidToken
 from auth.principal import MODELS
 from gateway import documented
 from gateway.access import Access
@@ -16,8 +19,9 @@ from gateway.chat import Chat, ChatResponse
 from gateway.errors import unknown_model
 from gateway.exchange import Exchange
 from gateway.health import Health
+from gateway.metrics import Metrics
 from gateway.target import Task
-from gateway.telemetry import Metrics, Trace
+from gateway.telemetry import Trace
 
 Named = Annotated[str, Path(examples=[documented.A_MODEL])]
 
@@ -84,8 +88,8 @@ def v1(chat: Chat, access: Access) -> APIRouter:
     return routes
 
 
-def probes(health: Health, metrics: Metrics) -> APIRouter:
-    """Open routes: is the process alive, can it answer, and its figures."""
+def probes(health: Health, metrics: Metrics, token: SecretStr | None = None) -> APIRouter:
+    """Open routes: is the process alive, can it answer, and its figures, which want `token` if there is one."""
     routes = APIRouter(tags=["operation"])
 
     @routes.get("/livez", summary="The process answers", responses=documented.ALIVE)
@@ -114,8 +118,12 @@ def probes(health: Health, metrics: Metrics) -> APIRouter:
         responses=documented.FIGURES,
         response_class=Response,
     )
-    async def prometheus() -> Response:
-        return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    async def prometheus(http: Request) -> Response:
+        if token is not None:
+            given = bearer(http.headers.get("authorization"))
+            if not compare_digest(given.encode(), token.get_secret_value().encode()):
+                raise InvalidToken
+        return Response(await metrics.shown(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return routes
 

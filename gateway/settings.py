@@ -30,7 +30,7 @@ class BadSettings(Exception):
 
 
 class Server(Part):
-    """Where the gateway listens and what it accepts. Sizes in bytes, times in seconds."""
+    """Where the gateway listens and what it accepts. Sizes in bytes, times in seconds. No `metrics_token`: /metrics is open."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
@@ -39,6 +39,7 @@ class Server(Part):
     shutdown_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
     trusted_proxies: list[str] = Field(default_factory=list)
     cors_origins: list[str] = Field(default_factory=list)
+    metrics_token: Annotated[SecretStr, Field(min_length=16)] | None = None
 
 
 class State(Part):

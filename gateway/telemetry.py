@@ -1,4 +1,4 @@
-"""What an operator sees: a request id everywhere, one log line a request, and metrics with bounded labels.
+"""What an operator sees of each request: its id everywhere, one log line, and its place in the metrics.
 
 Pure ASGI: behind Starlette's `BaseHTTPMiddleware` a client's disconnect is never seen. Neither prompts nor tokens nor keys
 are ever given to the log.
@@ -11,19 +11,19 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import orjson
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auth import Principal
+from gateway.errors import Renderable
 from gateway.exchange import Exchange
+from gateway.metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -35,7 +35,6 @@ SAFE_HEADERS = (
     (b"x-frame-options", b"DENY"),
 )
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
 
 
 class Trace:
@@ -44,11 +43,23 @@ class Trace:
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
         self.exchange: Exchange | None = None
+        self._error: str | None = None
+        self._limit: tuple[str, str] | None = None
         self._caller: dict[str, str] = {}
 
     def know(self, principal: Principal) -> None:
         """Put the caller on the log line."""
         self._caller = {"tenant": principal.tenant, "subject": principal.subject}
+
+    def refused(self, error: Renderable) -> None:
+        """The request is answered with an error."""
+        self._error, self._limit = error.code or error.type, getattr(error, "limit", None)
+
+    def counted(self, metrics: Metrics, scope: Scope, status: int) -> None:
+        """Put the request, which has ended, into the metrics."""
+        error = self._error or (self.exchange.error if self.exchange is not None else None)
+        route: str = getattr(scope.get("route"), "path", "none")
+        metrics.counts.answered(route, scope["method"], status, error, self._limit)
 
     def fields(self) -> dict[str, Any]:
         """What the log line says beyond the HTTP request: the caller, and the outcome of a chat."""
@@ -69,113 +80,6 @@ class Trace:
             error=exchange.error,
             lost=[f"{attempt.target}: {attempt.reason}" for attempt in exchange.attempts if attempt.reason],
         )
-
-
-class Queue(Protocol):
-    """What is shown of a target's places: requests that have one, and requests that wait for one."""
-
-    under_way: int
-    waiting: int
-
-
-class Metrics:
-    """The gateway's own metrics, in a registry of their own. Labels are bounded by the configuration."""
-
-    def __init__(self, models: frozenset[str]) -> None:
-        """`models`: the published names; any other name a caller sends is counted as `unknown`."""
-        self._known = models
-        self.registry = CollectorRegistry()
-        labels = ["model", "target", "state"]
-        self._chats = Counter("passerelle_chats", "Chat completions by outcome.", labels, registry=self.registry)
-        self._tokens = Counter("passerelle_tokens", "Tokens, by kind.", ["model", "kind"], registry=self.registry)
-        self._repairs = Counter(
-            "passerelle_repairs", "Answers asked again for not being French.", ["model"], registry=self.registry
-        )
-        self._seconds = Histogram(
-            "passerelle_chat_seconds",
-            "Time from request to last byte.",
-            ["model"],
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self._first = Histogram(
-            "passerelle_first_text_seconds",
-            "Time to the first text.",
-            ["model"],
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self.in_flight = Gauge("passerelle_requests_in_flight", "Requests under way.", registry=self.registry)
-
-        self._replicas = Gauge(
-            "passerelle_replica_state",
-            "The breaker of a replica: 0 closed, 1 on trial, 2 open.",
-            ["target", "replica"],
-            registry=self.registry,
-        )
-        self._down = Gauge(
-            "passerelle_replica_down",
-            "1 while the probes of a replica fail.",
-            ["target", "replica"],
-            registry=self.registry,
-        )
-
-        self._waiting = Gauge(
-            "passerelle_queue_waiting",
-            "Requests that wait for a place at a target.",
-            ["target"],
-            registry=self.registry,
-        )
-        self._under_way = Gauge(
-            "passerelle_target_in_flight", "Requests that have a place at a target.", ["target"], registry=self.registry
-        )
-
-    def watch_parts(self, parts: Iterable[str], down: Callable[[Any], bool]) -> None:
-        """Show which parts work without what they depend on, asked for at each scrape."""
-        gauge = Gauge(
-            "passerelle_degraded",
-            "1 while a part works without what it depends on (docs/robustness.md).",
-            ["part"],
-            registry=self.registry,
-        )
-        for part in parts:
-            gauge.labels(part).set_function(partial(down, part))
-
-    def watch_queue(self, target: str, queue: Queue) -> None:
-        """Show how many requests a target has and how many wait for it, asked for at each scrape."""
-        self._waiting.labels(target).set_function(lambda: queue.waiting)
-        self._under_way.labels(target).set_function(lambda: queue.under_way)
-
-    def watch(self, target: str, replica: int, state: Callable[[], int]) -> None:
-        """Show a replica's state, asked for at each scrape."""
-        self._replicas.labels(target, str(replica)).set_function(state)
-
-    def watch_probes(self, target: str, replica: int, down: Callable[[], bool]) -> None:
-        """Show whether a replica's probes fail, asked for at each scrape."""
-        self._down.labels(target, str(replica)).set_function(down)
-
-    def follow(self, models: frozenset[str]) -> None:
-        """Go on with other published names, and without any target until it is watched."""
-        self._known = models
-        for gauge in (self._replicas, self._down, self._waiting, self._under_way):
-            gauge.clear()
-
-    def observe(self, exchange: Exchange) -> None:
-        """Count an exchange that has ended."""
-        model = exchange.model if exchange.model in self._known else "unknown"
-        self._chats.labels(model, exchange.served_by or "none", exchange.state.value).inc()
-        self._repairs.labels(model).inc(exchange.repairs)
-        for attempt in exchange.attempts:
-            self._tokens.labels(model, "prompt").inc(attempt.prompt_tokens)
-            self._tokens.labels(model, "completion").inc(attempt.completion_tokens)
-        if exchange.ended is not None:
-            self._seconds.labels(model).observe(exchange.ended - exchange.started)
-        if exchange.first_text is not None:
-            self._first.labels(model).observe(exchange.first_text - exchange.started)
-
-    def render(self) -> bytes:
-        """The text format of Prometheus, version 0.0.4."""
-        return generate_latest(self.registry)
 
 
 class Telemetry:
@@ -221,6 +125,7 @@ class Telemetry:
             raise
         finally:
             self._metrics.in_flight.dec()
+            trace.counted(self._metrics, scope, status)
             seconds = round(time.monotonic() - started, 6)
             fields = {
                 "method": scope["method"],

@@ -191,6 +191,8 @@ class Tries:
             yield released
         async with aclosing(self._received(ask, self._surface.body(request, ask, lead))) as chunks:
             async for chunk in chunks:
+                if chunk.get("choices"):
+                    attempt.heard(self._stages.clock())
                 for released in answer.take(chunk):
                     attempt.outcome = Outcome.SERVED
                     yield released

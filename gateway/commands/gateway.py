@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     import uvicorn
 
+    from gateway import multiprocess
     from gateway.app import create_app
     from gateway.commands.workers import Workers
     from gateway.settings import load
@@ -75,5 +76,9 @@ def run(args: argparse.Namespace) -> int:
         uvicorn.run(app, **options)
     else:
         config = uvicorn.Config("gateway.commands.workers:application", factory=True, workers=server.workers, **options)
-        Workers(config, [config.bind_socket()]).run()
+        multiprocess.open_folder()  # whichever worker is asked for metrics answers for all
+        try:
+            Workers(config, [config.bind_socket()]).run()
+        finally:
+            multiprocess.remove_folder()
     return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.guardrails import fences, sentences
 from gateway.guardrails.gate import Drift
 from gateway.guardrails.language import Detector, Verdict
@@ -18,8 +20,17 @@ class LanguageStage:
 
     holds = True
 
-    def __init__(self, detector: Detector, *, hold: int, enforce: bool, allowed: frozenset[str] = frozenset()) -> None:
-        """`hold`: characters held back at most; `allowed`: languages beside French (ISO 639-1)."""
+    def __init__(
+        self,
+        detector: Detector,
+        *,
+        hold: int,
+        enforce: bool,
+        allowed: frozenset[str] = frozenset(),
+        judged: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`hold`: characters held back at most; `allowed`: languages beside French (ISO 639-1); `judged` hears each verdict."""
+        self._judged = judged
         self._detector = detector
         self._hold = hold
         self._enforce = enforce
@@ -89,6 +100,7 @@ class LanguageStage:
 
     def _drift(self) -> None:
         self.foreign += 1
+        self._judged("foreign")
         if self._enforce:
             self._text = ""
             raise Drift
@@ -99,6 +111,8 @@ class LanguageStage:
         verdict, settled = self._verdict(text[self._start : stop], stop)
         if verdict is Verdict.FOREIGN:
             self._drift()
+        else:
+            self._judged(verdict.name.lower())
         self.french += verdict is Verdict.FRENCH
         if verdict is Verdict.UNDECIDED and not settled and stop <= self._hold:
             self._begin(stop)

@@ -54,12 +54,21 @@ class Texts(NamedTuple):
 NONE: Final = Texts()
 
 
+class Heard(NamedTuple):
+    """Who counts: `judged` hears the verdict on each piece of an answer, `hidden` the kind of personal data and where it was."""
+
+    judged: Callable[[str], None] = lambda _: None
+    hidden: Callable[[str, str], None] = lambda kind, place: None
+
+
 class Rules:
     """The guards as they are for one tenant and one model, compiled from their tables."""
 
-    def __init__(self, tables: GuardTables, policy: FailPolicy, failed: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, tables: GuardTables, policy: FailPolicy, failed: Callable[[str, str], None], heard: Heard
+    ) -> None:
         """`policy` says what becomes of a text that a guard fails on; `failed` hears of the guard and why."""
-        self.tables, self.policy, self.failed = tables, policy, failed
+        self.tables, self.policy, self.failed, self.heard = tables, policy, failed, heard
         self.detector = Detector(tables.language.margin)
         self.terms = Terms(tables.terms.terms)
         self.canaries = Terms(tables.leaks.canaries)
@@ -108,7 +117,8 @@ class Rules:
 
     def language(self, allowed: frozenset[str] = frozenset(), *, enforce: bool = True) -> LanguageStage:
         """A stage that judges whether a text is French, or in an `allowed` language."""
-        return LanguageStage(self.detector, hold=self.tables.language.hold_characters, enforce=enforce, allowed=allowed)
+        hold = self.tables.language.hold_characters
+        return LanguageStage(self.detector, hold=hold, enforce=enforce, allowed=allowed, judged=self.heard.judged)
 
     def _checks(self, texts: Texts) -> list[Failsafe]:
         """The stages that judge sentences."""
@@ -122,7 +132,7 @@ class Rules:
             stages.append(self._safe("leaks", leaks))
         if self.mode("loops") != "off":
             stages.append(self._safe("loops", LoopStage(enforce=self._enforces("loops"))))
-        masking = MaskingStage(texts.every, mask=self._enforces("personal_data"))
+        masking = MaskingStage(texts.every, mask=self._enforces("personal_data"), hidden=self.heard.hidden)
         return [*stages, self._safe("personal_data", masking)]
 
     def _enforces(self, guard: str) -> bool:
@@ -144,9 +154,15 @@ class Guards:
         settings: GuardSettings,
         policy: FailPolicy | None = None,
         failed: Callable[[str], None] | None = None,
+        heard: Heard | None = None,
     ) -> None:
         """`policy` says what becomes of a text that a guard fails on; `failed` hears of the guard."""
-        self._settings, self._policy, self._heard = settings, policy or FailPolicy(), failed
+        self._settings, self._policy, self._told, self._heard = (
+            settings,
+            policy or FailPolicy(),
+            failed,
+            heard or Heard(),
+        )
         self._rules: dict[tuple[str | None, str | None], Rules] = {}  # bounded: names that the configuration knows
 
     def of(self, tenant: str = "", model: str = "") -> Rules:
@@ -161,10 +177,10 @@ class Guards:
                 tables = tables.but_for(self._settings.models[known[1]])
             if known[0] is not None:
                 tables = tables.but_for(self._settings.tenants[known[0]])
-            self._rules[known] = Rules(tables, self._policy, self._failed)
+            self._rules[known] = Rules(tables, self._policy, self._failed, self._heard)
         return self._rules[known]
 
     def _failed(self, guard: str, reason: str) -> None:
         log.error("guard_failed", guard=guard, reason=reason)
-        if self._heard is not None:
-            self._heard(guard)
+        if self._told is not None:
+            self._told(guard)

@@ -53,6 +53,7 @@ class Inspection:
     _looks: dict[tuple[str, str], Look] = field(default_factory=dict)
     _pseudonyms: Pseudonyms | None = None
     _texts: Texts | None = None
+    _counted: bool = False
 
     def takes_time(self) -> bool:
         """Whether `admit` would hold up others: a long text, or one that needs a second look."""
@@ -115,10 +116,12 @@ class Inspection:
                 self.convict("personal_data")
             if policy == "pseudonymise":
                 self._pseudonyms = self._pseudonyms or Pseudonyms()
-                return _with_texts(self.request, self._pseudonyms.hide), self._pseudonyms
-            return _with_texts(self.request, _masked), None
+                hidden = _with_texts(self.request, self._pseudonyms.hide)
+                self._count(self._pseudonyms.kinds())
+                return hidden, self._pseudonyms
+            return self._masked(), None
         if own == "mask" and self.findings.get("personal_data", NOTHING).verdict == "modified":
-            return _with_texts(self.request, _masked), None
+            return self._masked(), None
         return self.request, None
 
     def may_go_outside(self) -> bool:
@@ -151,6 +154,25 @@ class Inspection:
         if blocked_by is not None:
             found[blocked_by] = found.get(blocked_by, NOTHING)._replace(verdict="blocked")
         return {guard: found.get(guard, Finding("off")) for guard in NAMES}
+
+    def _masked(self) -> Request:
+        kinds: list[str] = []
+
+        def masked(text: str) -> str:
+            found = find(text)
+            kinds.extend(one.kind for one in found)
+            return mask(text, found)
+
+        hidden = _with_texts(self.request, masked)
+        self._count(kinds)
+        return hidden
+
+    def _count(self, kinds: Iterable[str]) -> None:
+        """Tell what was hidden in the request, once, however often it is sent."""
+        if not self._counted:
+            for kind in kinds:
+                self.rules.heard.hidden(kind, "request")
+        self._counted = True
 
     def _admit_distress(self, said: list[str]) -> None:
         if self._found("distress", lambda: self._most("distress", said[-1:]) >= self.rules.threshold("distress")):
@@ -236,10 +258,6 @@ def _with_texts(request: Request, change: Callable[[str], str]) -> Request:
     """The request with every text but the model's name changed."""
     raw = {**strings.changed(request.raw, change), "model": request.raw["model"]}
     return msgspec.structs.replace(request, raw=raw)  # type: ignore[type-var]  # every request is a struct
-
-
-def _masked(text: str) -> str:
-    return mask(text, find(text))
 
 
 def _strongest(findings: list[Finding]) -> Finding:

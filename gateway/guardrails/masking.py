@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from gateway.guardrails.personal import Found, find
 from gateway.guardrails.pseudonyms import mask
@@ -13,8 +13,11 @@ class MaskingStage:
 
     holds = False
 
-    def __init__(self, given: Iterable[str], *, mask: bool) -> None:
-        self._given, self._mask = given, mask
+    def __init__(
+        self, given: Iterable[str], *, mask: bool, hidden: Callable[[str, str], None] = lambda kind, place: None
+    ) -> None:
+        """`hidden` hears of the kind of each value that is masked."""
+        self._given, self._mask, self._hidden = given, mask, hidden
         self._known: frozenset[str] | None = None
         self.found = 0
 
@@ -22,7 +25,11 @@ class MaskingStage:
         """See `Stage`."""
         found = [one for one in find(text) if not self._is_known(text, one)]
         self.found += len(found)
-        return mask(text, found) if found and self._mask else text
+        if not found or not self._mask:
+            return text
+        for one in found:
+            self._hidden(one.kind, "answer")
+        return mask(text, found)
 
     def finish(self) -> str:
         """See `Stage`."""

@@ -65,6 +65,10 @@ class Pseudonyms:
     def __len__(self) -> int:
         return len(self._values)
 
+    def kinds(self) -> list[str]:
+        """The kind of each value that has a placeholder."""
+        return [kind for kind, _ in self._placeholders if kind in MASKS]
+
     def hide(self, text: str) -> str:
         """The text without its personal data.
 

@@ -156,7 +156,9 @@ class Reservation:
         """Why a refused one was."""
         failing = [row for row in self.standings if not row.passed]
         worst = max(failing, key=lambda row: (row.exhausted, row.wait))
-        return _spent(worst) if worst.exhausted else _limited(worst)
+        made = _spent(worst) if worst.exhausted else _limited(worst)
+        made.limit = worst.check.scope, worst.check.measure.value
+        return made
 
 
 class Unseeded(Exception):

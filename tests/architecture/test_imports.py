@@ -6,10 +6,24 @@ from tests.architecture.sources import Module, modules, top
 
 # The gateway's layers, lowest first: a module imports only from layers below its own.
 LAYERS = (
-    {"errors", "target", "documented", "browsers", "migrations", "upkeep", "degraded", "strings", "steering"},
+    {
+        "errors",
+        "target",
+        "documented",
+        "browsers",
+        "migrations",
+        "upkeep",
+        "degraded",
+        "strings",
+        "steering",
+        "multiprocess",
+        "gauges",
+        "dependencies",
+    },
     {"identity", "money", "busy", "bounds", "fail_policy", "guard_settings", "webhooks", "tokenizer"},
     {"parameters", "settings", "exchange", "sse", "journal", "outbox"},
-    {"protocol", "failure"},
+    {"protocol", "failure", "counts"},
+    {"metrics"},
     {"guardrails", "upstream", "limits", "ledger", "alerts", "disconnect", "access", "telemetry", "payload"},
     {"breaker", "load", "admission"},
     {"pool"},
