@@ -21,7 +21,7 @@ from starlette.responses import Response
 from auth import database
 from auth.errors import AuthError
 from gateway import browsers, errors, moderations, routes, upkeep
-from gateway.administration import usage
+from gateway.administration import status, usage
 from gateway.alerts import Alerts
 from gateway.chat import Chat
 from gateway.degraded import PARTS, Degraded
@@ -42,6 +42,8 @@ from gateway.reload import Reload
 from gateway.routing import Catalogue
 from gateway.settings import Settings
 from gateway.settings import load as load_settings
+from gateway.siblings import Siblings
+from gateway.status.worker import Statuses
 from gateway.telemetry import Metrics, Telemetry, configure_logging
 from gateway.upstream import Upstream
 from gateway.watching import Watching
@@ -64,6 +66,7 @@ class Parts:
     watching: Watching
     reload: Reload | None
     shared: Shared | None
+    siblings: Siblings
 
 
 def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -> FastAPI:
@@ -97,8 +100,9 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
         _show(metrics, catalogue)
         await watching.follow()
 
+    siblings = Siblings(settings.state.directory)
     reload = Reload(settings, read, catalogue, reckoner, replaced) if read else None
-    parts = Parts(engine, known, ledger, journal, alerts, upstream, watching, reload, shared)
+    parts = Parts(engine, known, ledger, journal, alerts, upstream, watching, reload, shared, siblings)
     _show(metrics, catalogue)
     metrics.watch_parts(PARTS, degraded.down)
     estimates = Estimates(
@@ -115,6 +119,8 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     app.include_router(moderations.router(chat, known.access))
     app.include_router(routes.probes(Health(engine, catalogue, upstream, degraded=degraded.down), metrics))
     app.include_router(usage.router(engine, lambda: catalogue.tariff, known.access))
+    statuses = Statuses(catalogue, chat.live, limits, siblings, degraded.down)
+    app.include_router(status.router(statuses, known.access))
     for router in known.routers:
         app.include_router(router)
     for exception in (GatewayError, AuthError, HTTPException, RequestValidationError):
@@ -170,7 +176,7 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], AbstractAsyncContextManager[N
         await parts.ledger.create_schema()
         # Before the first request: what is revoked must not come in meanwhile.
         await upkeep.once(parts.identities.upkeep)
-        async with parts.upstream, parts.watching:
+        async with parts.upstream, parts.watching, parts.siblings:
             tasks = [asyncio.create_task(parts.ledger.run()), asyncio.create_task(upkeep.run(parts.identities.upkeep))]
             if parts.shared is not None:
                 tasks.append(asyncio.create_task(parts.shared.run()))

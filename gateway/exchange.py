@@ -65,7 +65,8 @@ class Attempt:
     """One try at one replica of a target. Tokens as far as they are known; `usage_source` says who counted.
 
     `busy_seconds` is its share of the time in which the replica did something. `delivered` are the tokens that reached the
-    caller where those are not all or none: an answer that left French half-way.
+    caller where those are not all or none: an answer that left French half-way. `so_far` counts deltas while nobody has counted
+    tokens yet.
     """
 
     target: str
@@ -78,6 +79,7 @@ class Attempt:
     replica: int = 0
     busy_seconds: float = 0.0
     delivered: int | None = None
+    so_far: int = 0
 
     def failed(self, reason: str) -> None:
         """It gave nothing that was delivered, and why."""

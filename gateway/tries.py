@@ -192,6 +192,7 @@ class Tries:
         async with aclosing(self._received(ask, self._surface.body(request, ask, lead))) as chunks:
             async for chunk in chunks:
                 for released in answer.take(chunk):
+                    attempt.so_far = answer.deltas
                     attempt.outcome = Outcome.SERVED
                     yield released
                 if answer.was_cut and answer.complete():

@@ -6,10 +6,21 @@ from tests.architecture.sources import Module, modules, top
 
 # The gateway's layers, lowest first: a module imports only from layers below its own.
 LAYERS = (
-    {"errors", "target", "documented", "browsers", "migrations", "upkeep", "degraded", "strings", "steering"},
+    {
+        "errors",
+        "target",
+        "documented",
+        "browsers",
+        "migrations",
+        "upkeep",
+        "degraded",
+        "strings",
+        "steering",
+        "siblings",
+    },
     {"identity", "money", "busy", "bounds", "fail_policy", "guard_settings", "webhooks", "tokenizer"},
     {"parameters", "settings", "exchange", "sse", "journal", "outbox"},
-    {"protocol", "failure"},
+    {"protocol", "failure", "live"},
     {"guardrails", "upstream", "limits", "ledger", "alerts", "disconnect", "access", "telemetry", "payload"},
     {"breaker", "load", "admission"},
     {"pool"},
@@ -26,6 +37,7 @@ LAYERS = (
     {"delivery"},
     {"embeddings", "moderations"},
     {"chat"},
+    {"status"},
     {"administration"},
     {"routes", "identities"},
     {"app"},
@@ -64,7 +76,7 @@ WEB = {
         ),
         *(
             f"administration{part}"
-            for part in ("", ".http", ".users", ".tenants", ".keys", ".clients", ".audit", ".usage")
+            for part in ("", ".http", ".users", ".tenants", ".keys", ".clients", ".audit", ".usage", ".status")
         ),
     )
 } | {"auth.routes"}

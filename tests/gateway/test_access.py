@@ -58,6 +58,7 @@ NEEDED: Final = {
     ("POST", "/admin/clients/{client_id}/secret"): "admin operate",
     ("GET", "/admin/audit"): "operate",
     ("GET", "/admin/usage"): "operate",
+    ("GET", "/admin/status"): "operate",
     ("GET", "/v1/usage"): "usage",
 }
 NEW: Final[dict[str, dict[str, Any]]] = {
