@@ -21,7 +21,7 @@ Stage = Literal["reading", "waiting", "asked", "answering", "sending"]
 SECONDS: Final = tuple(round(0.01 * 1.3**step, 4) for step in range(40))
 
 
-class Counts(msgspec.Struct, forbid_unknown_fields=True):
+class Counts(msgspec.Struct):
     """Since the start, of requests that have ended; `tokens` were generated, those of answers under way included.
 
     Errors are ours or the model servers', refusals those of limits, guards and faulty requests. `french` answers came so by

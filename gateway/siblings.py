@@ -82,7 +82,7 @@ class Siblings:
         writer = None
         try:
             async with asyncio.timeout(_SECONDS):
-                with _short(path) as short:
+                with short_name(path) as short:
                     reader, writer = await asyncio.open_unix_connection(short, limit=_ANSWER_BYTES)
                 writer.write(question)
                 answer = await reader.readuntil(b"\n")
@@ -104,7 +104,7 @@ class Siblings:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         being_made = self._folder / f"{self._name}.new"
         try:
-            with _short(being_made) as short:
+            with short_name(being_made) as short:
                 listener.bind(short)
             being_made.chmod(0o600)
             listener.listen()
@@ -130,7 +130,7 @@ class Siblings:
 
 
 @contextmanager
-def _short(path: Path) -> Iterator[str]:
+def short_name(path: Path) -> Iterator[str]:
     """A name for `path` that is short enough for a socket, however deep its folder lies."""
     if len(os.fsencode(path)) < _PATH_BYTES:
         yield str(path)

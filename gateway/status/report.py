@@ -1,4 +1,7 @@
-"""The form of `/admin/status`, of what one worker says for it, and how the words of several become one."""
+"""The form of `/admin/status`, of what one worker says for it, and how the words of several become one.
+
+Fields that are not known are passed over: in the middle of an upgrade workers of two versions stand side by side.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,7 @@ LIMITS: Final = 50
 _BREAKERS: Final = ("closed", "trial", "open")
 
 
-class _Part(msgspec.Struct, forbid_unknown_fields=True):
-    pass
-
-
-class Running(_Part, kw_only=True):
+class Running(msgspec.Struct, kw_only=True):
     """A request under way: no word of it, only whose it is and where. `tokens` were generated so far."""
 
     request_id: str
@@ -32,7 +31,7 @@ class Running(_Part, kw_only=True):
     tokens: int
 
 
-class Limit(_Part, kw_only=True):
+class Limit(msgspec.Struct, kw_only=True):
     """How much of a limit is used, what is reserved included; in `unit`, which for money is a currency.
 
     `until` is when all of it is there again, in ISO 8601; null of places. Addresses and models belong to no tenant.
@@ -53,16 +52,17 @@ class Limit(_Part, kw_only=True):
         return self.used / self.limit
 
 
-class Replica(_Part, kw_only=True):
+class Replica(msgspec.Struct, kw_only=True):
     """A model server. `running`, `waiting`, `cache` (0 to 1) and `generated` (tokens since its start) are its own figures.
 
-    `in_flight` are requests of this installation, `problem` is why its metrics cannot be used.
+    `down` is null where nobody probes it. `in_flight` are requests of this installation, `problem` is why its metrics cannot be
+    used.
     """
 
     index: int
     address: str
     breaker: Literal["closed", "trial", "open"]
-    down: bool
+    down: bool | None
     in_flight: int
     running: float | None = None
     waiting: float | None = None
@@ -81,7 +81,7 @@ class Replica(_Part, kw_only=True):
             self.cache, self.generated = other.cache, other.generated
 
 
-class TargetLoad(_Part, kw_only=True):
+class TargetLoad(msgspec.Struct, kw_only=True):
     """A target and the published models that it answers for; `places` is how many requests it may have at once, 0 for any."""
 
     name: str
@@ -105,7 +105,7 @@ class TargetLoad(_Part, kw_only=True):
                 self.replicas.append(replica)
 
 
-class Worker(_Part, kw_only=True):
+class Worker(msgspec.Struct, kw_only=True):
     """A process; `since` is when it started, in ISO 8601. `in_flight` are its requests to models."""
 
     id: str
@@ -114,7 +114,7 @@ class Worker(_Part, kw_only=True):
     in_flight: int
 
 
-class Installation(_Part, kw_only=True):
+class Installation(msgspec.Struct, kw_only=True):
     """What belongs to no tenant. `silent` workers are there and do not answer; the counts are without theirs."""
 
     workers: list[Worker]
@@ -124,7 +124,7 @@ class Installation(_Part, kw_only=True):
     counts: Counts
 
 
-class Word(_Part, kw_only=True):
+class Word(msgspec.Struct, kw_only=True):
     """What one worker says: all of its own, for whoever answers an operator. `in_flight` are those that may be shown."""
 
     in_flight: int
@@ -133,7 +133,7 @@ class Word(_Part, kw_only=True):
     installation: Installation
 
 
-class Status(_Part, kw_only=True):
+class Status(msgspec.Struct, kw_only=True):
     """The answer. `tenant`: of that one alone; `installation` is for operators of the installation."""
 
     object: Literal["status"] = "status"

@@ -153,7 +153,7 @@ def _replica(server: Server, *, probed: bool) -> Replica:
         index=server.index,
         address=f"{url.netloc.rpartition('@')[2]}{url.path}",  # without what an address may hold beside its host
         breaker=("closed", "trial", "open")[server.breaker.state()],
-        down=probed and server.breaker.down(),
+        down=server.breaker.down() if probed else None,
         in_flight=server.load.in_flight,
         running=figures.running if figures else None,
         waiting=figures.waiting if figures else None,
