@@ -107,10 +107,10 @@ class Gateway:
 
 
 def comparable(before: Status, now: Status) -> bool:
-    """Whether what was counted before is part of what is counted now: every worker of then is still among those that speak."""
+    """Whether what was counted before is part of what is counted now: the same workers speak, nobody more and nobody less."""
     if before.installation is None or now.installation is None or _between(before, now) <= 0:
         return False
-    return {worker.id for worker in before.installation.workers} <= {worker.id for worker in now.installation.workers}
+    return {worker.id for worker in before.installation.workers} == {worker.id for worker in now.installation.workers}
 
 
 def rates(looks: Sequence[Status]) -> Rates | None:

@@ -113,7 +113,7 @@ def _notes(seen: Iterable[Seen]) -> Iterator[Text]:
             yield _plain(f"{_at(one)}: works without what they depend on: {', '.join(whole.degraded)}", "yellow")
         if whole is not None and whole.silent:
             yield _plain(
-                f"{_at(one)}: {whole.silent} workers do not answer; all figures are without theirs", "bold red"
+                f"{_at(one)}: workers that do not answer: {whole.silent}; all figures are without theirs", "bold red"
             )
 
 
