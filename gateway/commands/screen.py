@@ -61,7 +61,9 @@ Row = tuple[str, tuple[Cell, ...]]
 
 
 def _gateways(seen: Sequence[Seen]) -> Table:
-    table = _table(*("gateway", "up since", "version", "workers", "in flight", "French", "as it came/repaired/refused"))
+    table = _table(
+        *("gateway", "up since", "version", "workers", "in flight", "French", "at once/repaired/refused/foreign")
+    )
     for one in seen:
         status = one.status
         if one.away_since is not None or status is None:
@@ -75,11 +77,13 @@ def _gateways(seen: Sequence[Seen]) -> Table:
 
 
 def _french(rates: Rates | None) -> tuple[Cell, ...]:
-    if rates is None or rates.french.share is None:
+    share = rates.french.share if rates is not None else None
+    if rates is None or share is None:
         return (_NONE, _NONE)
     french = rates.french
     style = "bold red" if french.foreign + french.refused else ""
-    return (Text(f"{100 * french.share:.0f}%", style), f"{french.delivered}/{french.repaired}/{french.refused}")
+    counted = f"{french.delivered}/{french.repaired}/{french.refused}/{french.foreign}"
+    return (Text(f"{100 * share:.0f}%", style), counted)
 
 
 def _paces(known: Iterable[Known]) -> Iterator[Row]:

@@ -164,9 +164,9 @@ def longest(requests: Iterable[Running]) -> list[Running]:
 
 def nearest(limits: Iterable[Limit]) -> list[Limit]:
     """Those of which most is used. Where each process counts for itself, the process that has counted most speaks."""
-    worst: dict[tuple[str, str, str], Limit] = {}
+    worst: dict[tuple[str, str | None, str, str], Limit] = {}
     for limit in limits:
-        key = (limit.scope, limit.name, limit.measure)
+        key = (limit.scope, limit.tenant, limit.name, limit.measure)
         if key not in worst or worst[key].share < limit.share:
             worst[key] = limit
     return sorted(worst.values(), key=lambda limit: -limit.share)[:LIMITS]

@@ -271,11 +271,11 @@ def running(number: int) -> Running:
     )
 
 
-def limit(number: int, used: float) -> Limit:
+def limit(number: int, used: float, tenant: str = "t") -> Limit:
     return Limit(
         scope="user",
         name=str(number),
-        tenant="t",
+        tenant=tenant,
         measure="concurrent",
         limit=1000,
         used=used,
@@ -289,3 +289,5 @@ def test_of_many_requests_the_longest_are_listed_and_of_limits_the_nearest() -> 
     listed = nearest(limit(number % 700, used=number) for number in range(1000))
     assert [one.used for one in listed] == list(range(999, 999 - LIMITS, -1))
     assert [one.used for one in nearest([limit(1, 5), limit(1, 9), limit(1, 7)])] == [9]
+    of_two_tenants = [limit(1, 5, "acme"), limit(1, 9, "globex")]
+    assert {one.tenant for one in nearest(of_two_tenants)} == {"acme", "globex"}

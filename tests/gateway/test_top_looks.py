@@ -148,7 +148,7 @@ def test_every_part_is_shown() -> None:
     now.installation.silent = 1
     text = shown(Seen("http://gw:8000", now, rates([before, now])))
     for word in (
-        *("gw:8000", "2026-11-01 08:00:00", "1 of 2", "45", "100%", "3/0/0", "local/0", "10.0.0.1:8001/v1", "closed"),
+        *("gw:8000", "2026-11-01 08:00:00", "1 of 2", "45", "100%", "3/0/0/0", "local/0", "10.0.0.1:8001/v1", "closed"),
         *("50%", "42", "acme", "alice", "tokens per day", "950", "1,000 tokens", "95%", "req_9", "asked", "9.0"),
         *("works without what they depend on: limits", "workers that do not answer: 1"),
     ):
