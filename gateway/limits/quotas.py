@@ -30,6 +30,7 @@ log = structlog.get_logger()
 _NEARLY: Final = 80  # percent: a request that is refused before was for very much, and says nothing about others
 _REMEMBERED: Final = 10_000
 _LATELY: Final = 1_000  # limits that `look` knows of, those of about two hundred callers
+_LOOK_SECONDS: Final = 0.5  # whoever looks shall hear of the rest while Redis hangs
 _LEDGER_SECONDS: Final = 2.0  # how long a request waits for the ledger's word on a budget
 _AGAIN_SECONDS: Final = 5.0  # after which it is asked again, if it did not answer
 _DRAINED_SECONDS: Final = 2.0  # after which the ledger has what was in a journal
@@ -103,7 +104,10 @@ class Quotas:
         self.limiter.settle(reservation, [_used(standing.check, tokens, money) for standing in reservation.standings])
 
     async def look(self, tenant: str | None = None) -> list[Standing]:
-        """Where the limits of late callers stand of which something is used; of a `tenant`, or also what no tenant owns."""
+        """Where the limits of late callers stand of which something is used; of a `tenant`, or also what no tenant owns.
+
+        Nothing if nobody can tell.
+        """
         now = self._clock()
         aged = [replace(check, ends=check.ends - (now - at)) for at, check in self._lately.values()]
         wanted = [
@@ -112,7 +116,12 @@ class Quotas:
             if (check.kind != "budget" or check.ends > 0)
             and (tenant is None or (check.tenant == tenant and not check.of_installation))
         ]
-        return [standing for standing in await self.limiter.look(wanted) if standing.used > 0]
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                standings = await self.limiter.look(wanted)
+        except TimeoutError:
+            return []
+        return [standing for standing in standings if standing.used > 0]
 
     def forget(self, checks: Iterable[Check] = ()) -> None:
         """Ask the ledger again about budgets, as their counters were lost; about all of them if none is named."""

@@ -1,5 +1,6 @@
 """Where limits stand is read without changing anything: the same tests on a limiter in this process and on one on Redis."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -91,6 +92,27 @@ async def test_while_redis_is_away_nothing_is_known_and_nobody_waits() -> None:
     assert standing.check.limit == 5
     assert standing.used == pytest.approx(1, abs=0.1)
     await gone.close()
+
+
+async def test_a_redis_that_hangs_holds_up_nobody_who_looks() -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def nothing(_: Check) -> int:
+        return 0
+
+    async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        redis = connect(f"redis://127.0.0.1:{port}", seconds=30)
+        made = Quotas(Shared(redis, workers=1), Policy(LIMITS, lambda: NOW), nothing)
+        reserving = asyncio.create_task(made.reserve(ALICE, "", None))
+        await asyncio.sleep(0)  # it is known now whom to look for
+        async with asyncio.timeout(5):
+            assert await made.look() == []
+        reserving.cancel()
+        await asyncio.wait([reserving])
+        await redis.aclose()
 
 
 ALICE = Principal("alice", "acme", frozenset(), key="k1")
