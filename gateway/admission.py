@@ -41,6 +41,11 @@ class Admission:
         self.under_way = 0
         self.waiting = 0
 
+    @property
+    def places(self) -> int:
+        """How many requests may be under way at once; 0 is no bound."""
+        return self._places
+
     def resize(self, places: int, length: int, seconds: float) -> None:
         """Go on with other bounds; who is in stays in."""
         self._places, self._length, self._seconds = places, length, seconds

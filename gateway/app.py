@@ -22,7 +22,7 @@ from starlette.responses import Response
 from auth import database
 from auth.errors import AuthError
 from gateway import browsers, errors, moderations, multiprocess, routes, upkeep
-from gateway.administration import usage
+from gateway.administration import status, usage
 from gateway.alerts import Alerts
 from gateway.chat import Chat
 from gateway.counts import Counts
@@ -47,6 +47,8 @@ from gateway.reload import Reload
 from gateway.routing import Catalogue
 from gateway.settings import Settings
 from gateway.settings import load as load_settings
+from gateway.siblings import Siblings
+from gateway.status.worker import Statuses
 from gateway.telemetry import Telemetry, configure_logging
 from gateway.upstream import Upstream
 from gateway.watching import Watching
@@ -71,6 +73,7 @@ class Parts:
     shared: Shared | None
     metrics: Metrics
     dependencies: Dependencies
+    siblings: Siblings
 
 
 def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -> FastAPI:
@@ -99,9 +102,10 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
         _show(metrics, catalogue)
         await watching.follow()
 
+    siblings = Siblings(settings.state.directory)
     reload = Reload(settings, read, catalogue, reckoner, replaced, metrics.reloaded) if read else None
     needed = Dependencies(engine, redis)
-    parts = Parts(engine, known, ledger, journal, alerts, upstream, watching, reload, shared, metrics, needed)
+    parts = Parts(engine, known, ledger, journal, alerts, upstream, watching, reload, shared, metrics, needed, siblings)
     _show(metrics, catalogue)
     _watch(metrics, degraded, needed, journal)
     estimates = Estimates(
@@ -119,6 +123,8 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     health = Health(engine, catalogue, upstream, degraded=degraded.down)
     app.include_router(routes.probes(health, metrics, settings.server.metrics_token))
     app.include_router(usage.router(engine, lambda: catalogue.tariff, known.access))
+    statuses = Statuses(catalogue, chat.live, limits, siblings, degraded.down)
+    app.include_router(status.router(statuses, known.access))
     for router in known.routers:
         app.include_router(router)
     for exception in (GatewayError, AuthError, HTTPException, RequestValidationError):
@@ -203,7 +209,7 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], AbstractAsyncContextManager[N
         await parts.ledger.create_schema()
         # Before the first request: what is revoked must not come in meanwhile.
         await upkeep.once(parts.identities.upkeep)
-        async with parts.upstream, parts.watching:
+        async with parts.upstream, parts.watching, parts.siblings:
             tasks = [asyncio.create_task(parts.ledger.run()), asyncio.create_task(upkeep.run(parts.identities.upkeep))]
             if parts.shared is not None:
                 tasks.append(asyncio.create_task(parts.shared.run()))

@@ -79,4 +79,5 @@ class ChatResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the pipeline against the connection."""
-        await self._chat.answer(self._http, self._caller, self._exchange, send, self._task)
+        with self._chat.live.follow(self._exchange):
+            await self._chat.answer(self._http, self._caller, self._exchange, send, self._task)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.commands import chat, config, database, gateway, guards, ledger, up, usage
+from gateway.commands import chat, config, database, gateway, guards, ledger, top, up, usage
 
 if TYPE_CHECKING:
     from auth.commands import Installation
@@ -30,14 +30,14 @@ def parser() -> argparse.ArgumentParser:
     from serving.commands import add_commands as add_serving
     from serving.commands import add_options as add_serving_options
 
-    top = argparse.ArgumentParser(
+    made = argparse.ArgumentParser(
         prog="passerelle",
         description="French answers from Falcon and its successors, behind an OpenAI-compatible gateway.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.set_defaults(func=None)
-    commands = top.add_subparsers(metavar="COMMAND", title="commands")
+    made.set_defaults(func=None)
+    commands = made.add_subparsers(metavar="COMMAND", title="commands")
     up.add_command(commands, add_serving_options)
     add_serving(commands)
     gateway.add_command(commands)
@@ -48,17 +48,18 @@ def parser() -> argparse.ArgumentParser:
     chat.add_command(commands)
     config.add_command(commands)
     guards.add_command(commands)
+    top.add_command(commands)
     for name in NAMES:
         _with_config(commands.choices[name])
-    return top
+    return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 1 for a failure told in one sentence, or 2 for a wrong command line."""
-    top = parser()
-    args = top.parse_args(argv)
+    whole = parser()
+    args = whole.parse_args(argv)
     if args.func is None:
-        top.print_help()
+        whole.print_help()
         return 2
     try:
         return int(args.func(args))

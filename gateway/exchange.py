@@ -66,7 +66,7 @@ class Attempt:
 
     `busy_seconds` is its share of the time in which the replica did something; `first_token` and `last_token` are when it was
     heard of first and last, 0 for never. `delivered` are the tokens that reached the caller where those are not all or none: an
-    answer that left French half-way.
+    answer that left French half-way. `so_far` counts deltas while nobody has counted tokens yet.
     """
 
     target: str
@@ -81,6 +81,7 @@ class Attempt:
     delivered: int | None = None
     first_token: float = 0.0
     last_token: float = 0.0
+    so_far: int = 0
 
     def failed(self, reason: str) -> None:
         """It gave nothing that was delivered, and why."""

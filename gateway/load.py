@@ -17,6 +17,7 @@ _RUNNING: Final = "vllm:num_requests_running"
 _WAITING: Final = "vllm:num_requests_waiting"
 _CACHE: Final = "vllm:kv_cache_usage_perc"  # a share from 0 to 1 despite its name; gpu_cache_usage_perc in old versions
 _NAMES: Final = (_RUNNING, _WAITING, _CACHE)
+_GENERATED: Final = "vllm:generation_tokens_total"  # shown, and missed by nobody
 _FRESH_ROUNDS: Final = 3  # figures are stale when as many rounds have brought none
 
 
@@ -26,11 +27,15 @@ class WrongNames(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Requests that are computed and that wait, over all engines of the server; `cache` is the mean share of KV cache in use."""
+    """Requests that are computed and that wait, over all engines of the server; `cache` is the mean share of KV cache in use.
+
+    `generated` are the tokens of all answers since the server's start, None where it does not say.
+    """
 
     running: float
     waiting: float
     cache: float
+    generated: float | None = None
 
 
 def parse(text: str) -> Figures:
@@ -41,17 +46,18 @@ def parse(text: str) -> Figures:
         ValueError: it is no such text, or a figure is no number from 0 up.
     """
     # vLLM shows hundreds of lines; only ours are worth parsing, and samples need no TYPE line.
-    ours = "".join(f"{line}\n" for line in text.splitlines() if line.startswith(_NAMES))
-    found: dict[str, list[float]] = {name: [] for name in _NAMES}
+    ours = "".join(f"{line}\n" for line in text.splitlines() if line.startswith((*_NAMES, _GENERATED)))
+    found: dict[str, list[float]] = {name: [] for name in (*_NAMES, _GENERATED)}
     for family in text_string_to_metric_families(ours):
         for sample in family.samples:
             if sample.name in found:
                 found[sample.name].append(sample.value)
-    if missing := [name for name, values in found.items() if not values]:
+    if missing := [name for name in _NAMES if not found[name]]:
         raise WrongNames(f"no {', '.join(missing)} among its metrics")
     if not all(0 <= value < float("inf") for values in found.values() for value in values):
         raise ValueError("a figure that is no number from 0 up")
-    return Figures(sum(found[_RUNNING]), sum(found[_WAITING]), fmean(found[_CACHE]))
+    generated = sum(found[_GENERATED]) if found[_GENERATED] else None
+    return Figures(sum(found[_RUNNING]), sum(found[_WAITING]), fmean(found[_CACHE]), generated)
 
 
 class Load:

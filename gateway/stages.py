@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.estimates import Estimates
 from gateway.exchange import Exchange
@@ -12,6 +12,7 @@ from gateway.guardrails.guards import Guards
 from gateway.judge import Judge
 from gateway.ledger import Ledger
 from gateway.limits.quotas import Quotas
+from gateway.live import Live
 from gateway.reckoning import Reckoner
 from gateway.routing import Catalogue
 from gateway.settings import Settings
@@ -33,3 +34,4 @@ class Stages:
     ledger: Ledger
     observe: Callable[[Exchange], None]
     clock: Callable[[], float] = time.monotonic
+    live: Live = field(default_factory=Live)

@@ -194,6 +194,7 @@ class Tries:
                 if chunk.get("choices"):
                     attempt.heard(self._stages.clock())
                 for released in answer.take(chunk):
+                    attempt.so_far = answer.deltas
                     attempt.outcome = Outcome.SERVED
                     yield released
                 if answer.was_cut and answer.complete():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import ssl
 import time
 import urllib.error
 import urllib.parse
@@ -14,6 +15,10 @@ from gateway.settings import BadSettings
 
 _SECONDS = 15
 _RENEWED = 0.8  # of a token's life has passed when it is renewed
+
+
+class Away(BadSettings):
+    """Nobody answers there now; that may change."""
 
 
 def token(base_url: str, user: str, password: str | None = None) -> str:
@@ -27,7 +32,7 @@ class Login:
     def __init__(self, base_url: str, user: str, password: str | None = None) -> None:
         """Asks for the password on the terminal unless it is given.
 
-        Raises BadSettings with one sentence when the gateway refuses or is not there.
+        Raises BadSettings with one sentence when the gateway refuses, Away when it is not there.
         """
         self._url = f"{base_url}/auth/token"
         self._take(
@@ -62,7 +67,20 @@ def _granted(url: str, form: dict[str, str]) -> dict[str, Any]:
         with error:
             raise BadSettings(f"{url} refuses the login: {_reason(error)}") from None
     except OSError as error:
-        raise BadSettings(f"{url} cannot be reached ({error}): is the gateway running?") from None
+        raise not_reached(url, error) from None
+
+
+def not_reached(url: str, error: OSError) -> BadSettings:
+    """Why there was no answer: Away, but for what no waiting changes."""
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return BadSettings(
+            f"{url} shows a certificate that is not trusted here ({reason.verify_message}): use the name that it is for, or name "
+            "the file of its authority in SSL_CERT_FILE."
+        )
+    if isinstance(reason, ssl.SSLError):
+        return BadSettings(f"{url} does not speak TLS ({reason.reason}): is it http:// and not https://?")
+    return Away(f"{url} cannot be reached ({reason}): is the gateway running?")
 
 
 def _reason(error: urllib.error.HTTPError) -> str:

@@ -81,6 +81,18 @@ class Check:
         """Its counter."""
         return f"{self.scope}:{self.measure}:{self.window}:{self.name}"
 
+    @property
+    def of_installation(self) -> bool:
+        """Whether callers of several tenants share it."""
+        return self.scope in ("address", "model")
+
+    @property
+    def unit(self) -> str:
+        """What its amounts are of."""
+        if self.measure is Measure.MONEY_PER_MONTH:
+            return "money"
+        return "tokens" if self.measure in TOKENS else "requests"
+
     def at_least(self, floor: int) -> Check:
         """The same, knowing the ledger."""
         return replace(self, floor=floor)
@@ -103,6 +115,11 @@ class Standing:
     def passed(self) -> bool:
         """Whether a refused request would have passed this one."""
         return self.left >= self.check.amount - EPSILON
+
+    @property
+    def used(self) -> float:
+        """How much of it is not there, reservations included; more than the limit where it is in debt."""
+        return max(0.0, self.check.limit - self.left)
 
     @property
     def reset(self) -> float:

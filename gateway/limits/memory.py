@@ -26,6 +26,9 @@ class Limiter(Protocol):
     async def settled(self, reservation: Reservation) -> None:
         """Wait until every other worker knows of its end, or not at all where that is impossible."""
 
+    async def look(self, checks: Sequence[Check]) -> list[Standing]:
+        """Where the limits stand, without changing anything; those that cannot be told are missing. Amounts do not matter."""
+
 
 @dataclass(slots=True)
 class _Bucket:
@@ -90,6 +93,14 @@ class Memory:
     async def settled(self, reservation: Reservation) -> None:
         """See `Limiter`."""
 
+    async def look(self, checks: Sequence[Check]) -> list[Standing]:
+        """See `Limiter`."""
+        return self.look_now(checks)
+
+    def look_now(self, checks: Sequence[Check]) -> list[Standing]:
+        """`look`, which waits for nothing."""
+        return [self._look(check) for check in checks]
+
     def spent(self) -> dict[str, int]:
         """What was spent of each budget, by its counter."""
         return {key: budget.spent for key, budget in self._budgets.items() if budget.spent}
@@ -105,6 +116,13 @@ class Memory:
         budget.spent = max(budget.spent, check.floor or 0)
         return Standing(check, check.limit - budget.spent - budget.held, budget.spent)
 
+    def _look(self, check: Check) -> Standing:
+        if check.kind == "bucket":
+            bucket = self._buckets.get(check.key)
+            return Standing(check, self._refilled(bucket, check) if bucket else float(check.limit))
+        budget = self._budgets.get(check.key, _Budget(0))
+        return Standing(check, check.limit - budget.spent - budget.held, budget.spent)
+
     def _take(self, standing: Standing) -> Standing:
         check = standing.check
         if check.kind == "bucket":
@@ -117,9 +135,12 @@ class Memory:
         now = self._now()
         bucket = self._buckets.setdefault(check.key, _Bucket(float(check.limit), now))
         self._buckets.move_to_end(check.key)
-        bucket.left = min(float(check.limit), bucket.left + max(0.0, now - bucket.at) * check.limit / 60)
+        bucket.left = self._refilled(bucket, check)
         bucket.at = max(bucket.at, now)
         return bucket
+
+    def _refilled(self, bucket: _Bucket, check: Check) -> float:
+        return min(float(check.limit), bucket.left + max(0.0, self._now() - bucket.at) * check.limit / 60)
 
     def _forget(self) -> None:
         while len(self._buckets) > _COUNTERS:

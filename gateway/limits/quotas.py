@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 _NEARLY: Final = 80  # percent: a request that is refused before was for very much, and says nothing about others
 _REMEMBERED: Final = 10_000
+_LATELY: Final = 1_000  # limits that `look` knows of, those of about two hundred callers
+_LOOK_SECONDS: Final = 0.5  # whoever looks shall hear of the rest while Redis hangs
 _LEDGER_SECONDS: Final = 2.0  # how long a request waits for the ledger's word on a budget
 _AGAIN_SECONDS: Final = 5.0  # after which it is asked again, if it did not answer
 _DRAINED_SECONDS: Final = 2.0  # after which the ledger has what was in a journal
@@ -57,11 +59,13 @@ class Quotas:
         self._asking: dict[str, asyncio.Future[int]] = {}
         self._silent_until = 0.0
         self._refused: OrderedDict[str, tuple[float, Reservation]] = OrderedDict()
+        self._lately: OrderedDict[str, tuple[float, Check]] = OrderedDict()  # limits that were asked for, and when
 
     def replace(self, limits: Limits) -> None:
         """Go on with other limits."""
         self.policy.replace(limits)
         self._refused.clear()
+        self._lately.clear()
         self.forget()  # of a budget that was not one for a while nobody has counted
 
     def hold_off(self, principal: Principal, address: str) -> None:
@@ -83,6 +87,7 @@ class Quotas:
             LimitsUnavailable: nobody can tell, and the operator would rather not serve then.
         """
         checks = self.policy.checks(principal, address, use)
+        self._see(checks)
         try:
             reservation = await self.limiter.reserve(await self._floored(checks))
         except Unseeded as unknown:
@@ -98,6 +103,26 @@ class Quotas:
         money = nanos(cost)
         self.limiter.settle(reservation, [_used(standing.check, tokens, money) for standing in reservation.standings])
 
+    async def look(self, tenant: str | None = None) -> list[Standing]:
+        """Where the limits of late callers stand of which something is used; of a `tenant`, or also what no tenant owns.
+
+        Nothing if nobody can tell.
+        """
+        now = self._clock()
+        aged = [replace(check, ends=check.ends - (now - at)) for at, check in self._lately.values()]
+        wanted = [
+            check
+            for check in aged
+            if (check.kind != "budget" or check.ends > 0)
+            and (tenant is None or (check.tenant == tenant and not check.of_installation))
+        ]
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                standings = await self.limiter.look(wanted)
+        except TimeoutError:
+            return []
+        return [standing for standing in standings if standing.used > 0]
+
     def forget(self, checks: Iterable[Check] = ()) -> None:
         """Ask the ledger again about budgets, as their counters were lost; about all of them if none is named."""
         checks = tuple(checks)
@@ -109,6 +134,14 @@ class Quotas:
     def forget_soon(self, checks: Iterable[Check]) -> None:
         """The same, once the ledger has what is in the journals now."""
         asyncio.get_running_loop().call_later(_DRAINED_SECONDS, self.forget, tuple(checks))
+
+    def _see(self, checks: Iterable[Check]) -> None:
+        now, lately = self._clock(), self._lately
+        for check in checks:
+            lately[check.key] = (now, check)
+            lately.move_to_end(check.key)
+        while len(lately) > _LATELY:
+            lately.popitem(last=False)
 
     async def _floored(self, checks: Sequence[Check]) -> list[Check]:
         """The checks with what the ledger says, where it has to be asked."""

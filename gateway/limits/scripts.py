@@ -5,7 +5,14 @@ lasts (`workers`, a sorted set by the end of leases); a worker that was killed h
 worker's reservations, so that settling one again changes nothing.
 """
 
-from typing import Final
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from gateway.limits.checks import Check, Measure
+
+_DAY: Final = 86_400  # seconds
 
 _CLOCK: Final = """
 local clock = redis.call('TIME')
@@ -129,3 +136,52 @@ redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
 return 1
 """
 )
+
+# KEYS: workers, one of each check. ARGV: worker; then of each check: kind, limit. Changes nothing.
+# Gives what is left and what is spent of each.
+LOOK: Final = (
+    _CLOCK
+    + """
+local alive, answer = {}, {}
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf')) do alive['h:' .. name] = true end
+for i = 2, #KEYS do
+  local kind, limit = ARGV[(i - 1) * 2], tonumber(ARGV[(i - 1) * 2 + 1])
+  local left, spent, held = 0, 0, 0
+  if kind == 'bucket' then
+    left = refilled(KEYS[i], limit)
+  else
+    local fields = redis.call('HGETALL', KEYS[i])
+    for j = 1, #fields, 2 do
+      if fields[j] == 's' then spent = tonumber(fields[j + 1])
+      elseif alive[fields[j]] then held = held + tonumber(fields[j + 1]) end
+    end
+    left = limit - spent - held
+  end
+  answer[#answer + 1] = string.format('%.9f', left)
+  answer[#answer + 1] = whole(spent)
+end
+return answer
+"""
+)
+
+
+def reserving(checks: Sequence[Check]) -> list[Any]:
+    """What `RESERVE` is told of each check."""
+    arguments: list[Any] = []
+    for check in checks:
+        kept = 35 * _DAY if check.measure is Measure.MONEY_PER_MONTH else 2 * _DAY
+        arguments += [check.kind, check.limit, check.amount, kept, "" if check.floor is None else check.floor]
+    return arguments
+
+
+def settling(checks: Sequence[Check], actual: Sequence[int]) -> list[Any]:
+    """What `SETTLE` is told of each check."""
+    arguments: list[Any] = []
+    for check, used in zip(checks, actual, strict=True):
+        arguments += [check.kind, check.limit, check.amount, used]
+    return arguments
+
+
+def looking(checks: Sequence[Check]) -> list[Any]:
+    """What `LOOK` is told of each check."""
+    return [field for check in checks for field in (check.kind, check.limit)]

@@ -21,9 +21,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from gateway.errors import LimitsUnavailable
-from gateway.limits.checks import Check, Measure, Reservation, Standing, Unseeded
+from gateway.limits.checks import Check, Reservation, Standing, Unseeded
 from gateway.limits.memory import Memory
-from gateway.limits.scripts import RENEW, RESERVE, SETTLE
+from gateway.limits.scripts import LOOK, RENEW, RESERVE, SETTLE, looking, reserving, settling
 
 log = structlog.get_logger()
 
@@ -32,7 +32,6 @@ _REDIS_SECONDS: Final = 1.0
 _AGAIN_SECONDS: Final = 1.0
 _UNSETTLED: Final = 100_000  # while Redis is away; what is dropped beyond is found in the ledger
 _AWAY: Final = (RedisError, OSError, TimeoutError)
-_DAY: Final = 86_400  # seconds
 _RESERVE: Final = sha1(RESERVE.encode()).hexdigest()  # noqa: S324  # how Redis names scripts
 _SETTLE: Final = sha1(SETTLE.encode()).hexdigest()  # noqa: S324
 _BATCH: Final = 64
@@ -115,6 +114,22 @@ class Shared:
         """See `memory.Limiter`."""
         if reservation.settled is not None:
             await asyncio.shield(reservation.settled)
+
+    async def look(self, checks: Sequence[Check]) -> list[Standing]:
+        """See `memory.Limiter`. While Redis is away, where this worker's share stands; nothing is known if none is counted."""
+        if self._own is not None:
+            return self._own.look_now([check.share(self._workers) for check in checks])
+        found: list[Standing] = []
+        for start in range(0, len(checks), _BATCH):  # no script holds up Redis for long
+            some = checks[start : start + _BATCH]
+            keys = [f"{self._prefix}workers", *(f"{self._prefix}{check.key}" for check in some)]
+            try:
+                answer: Any = await self._redis.eval(LOOK, len(keys), *keys, self._worker, *looking(some))
+            except _AWAY:  # whoever reserves next will say so
+                return []
+            rows = zip(some, answer[::2], answer[1::2], strict=True)
+            found += [Standing(check, float(left), int(spent)) for check, left, spent in rows]
+        return found
 
     async def run(self) -> None:
         """For ever: keep the lease while requests are long, look for Redis while it is away."""
@@ -207,13 +222,13 @@ class Shared:
         for reservation, actual in ends:
             checks = [standing.check for standing in reservation.standings]
             keys = self._keys(reservation.worker, checks)
-            arguments: list[Any] = [reservation.worker, reservation.id, *_settling(checks, actual)]
+            arguments: list[Any] = [reservation.worker, reservation.id, *settling(checks, actual)]
             pipeline.evalsha(_SETTLE, len(keys), *keys, *arguments)
         for ask in asks:
             ask.reservation.worker = self._worker
             keys = self._keys(self._worker, ask.checks)
             leased: list[Any] = [self._worker, self._lease, int(self._new), ask.reservation.id]
-            pipeline.evalsha(_RESERVE, len(keys), *keys, *leased, *_reserving(ask.checks))
+            pipeline.evalsha(_RESERVE, len(keys), *keys, *leased, *reserving(ask.checks))
         try:
             answers: list[Any] = await pipeline.execute()
         except NoScriptError:  # of both, then: they come and go together
@@ -283,18 +298,3 @@ class Shared:
 def _done(reservation: Reservation) -> None:
     if reservation.settled is not None and not reservation.settled.done():
         reservation.settled.set_result(None)
-
-
-def _reserving(checks: Sequence[Check]) -> list[Any]:
-    arguments: list[Any] = []
-    for check in checks:
-        kept = 35 * _DAY if check.measure is Measure.MONEY_PER_MONTH else 2 * _DAY
-        arguments += [check.kind, check.limit, check.amount, kept, "" if check.floor is None else check.floor]
-    return arguments
-
-
-def _settling(checks: Sequence[Check], actual: Sequence[int]) -> list[Any]:
-    arguments: list[Any] = []
-    for check, used in zip(checks, actual, strict=True):
-        arguments += [check.kind, check.limit, check.amount, used]
-    return arguments

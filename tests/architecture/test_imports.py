@@ -19,10 +19,11 @@ LAYERS = (
         "multiprocess",
         "gauges",
         "dependencies",
+        "siblings",
     },
     {"identity", "money", "busy", "bounds", "fail_policy", "guard_settings", "webhooks", "tokenizer"},
     {"parameters", "settings", "exchange", "sse", "journal", "outbox"},
-    {"protocol", "failure", "counts"},
+    {"protocol", "failure", "counts", "live"},
     {"metrics"},
     {"guardrails", "upstream", "limits", "ledger", "alerts", "disconnect", "access", "telemetry", "payload"},
     {"breaker", "load", "admission"},
@@ -40,6 +41,7 @@ LAYERS = (
     {"delivery"},
     {"embeddings", "moderations"},
     {"chat"},
+    {"status"},
     {"administration"},
     {"routes", "identities"},
     {"app"},
@@ -78,7 +80,7 @@ WEB = {
         ),
         *(
             f"administration{part}"
-            for part in ("", ".http", ".users", ".tenants", ".keys", ".clients", ".audit", ".usage")
+            for part in ("", ".http", ".users", ".tenants", ".keys", ".clients", ".audit", ".usage", ".status")
         ),
     )
 } | {"auth.routes"}

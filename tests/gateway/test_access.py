@@ -58,6 +58,7 @@ NEEDED: Final = {
     ("POST", "/admin/clients/{client_id}/secret"): "admin operate",
     ("GET", "/admin/audit"): "operate",
     ("GET", "/admin/usage"): "operate",
+    ("GET", "/admin/status"): "operate",
     ("GET", "/v1/usage"): "usage",
 }
 NEW: Final[dict[str, dict[str, Any]]] = {
@@ -266,7 +267,7 @@ async def test_every_route_lets_in_who_has_no_more_than_the_scopes_it_needs(home
 
 async def test_a_list_of_another_tenant_is_403_and_a_thing_made_in_it_too(home: House) -> None:
     token = home.token(scopes=SCOPES - {TENANTS})
-    for path in ("/admin/users", "/admin/keys", "/admin/clients", "/admin/audit"):
+    for path in ("/admin/users", "/admin/keys", "/admin/clients", "/admin/audit", "/admin/status"):
         status, body = await request(home, "GET", path, token, params={"tenant": OTHER})
         assert (path, status, body["error"]["code"]) == (path, 403, "missing_scope")
     for path in ("/admin/users", "/admin/keys", "/admin/clients"):

@@ -47,7 +47,7 @@ CHANGES: Final[list[dict[str, Any]]] = [
 ]
 # What is aimed at the other tenant: refused to everybody, and as if there was nothing.
 AIMED: Final = [
-    *(Call("GET", f"/admin/{rows}?tenant={{tenant}}") for rows in ("users", "keys", "clients", "audit")),
+    *(Call("GET", f"/admin/{rows}?tenant={{tenant}}") for rows in ("users", "keys", "clients", "audit", "status")),
     Call("GET", "/admin/users/{user}"),
     *(Call("PATCH", "/admin/users/{user}", body) for body in CHANGES),
     Call("PATCH", "/admin/users/{user}", {"password": PASSWORD}),
@@ -75,6 +75,7 @@ OWN: Final = [
     *(Call("GET", f"/admin/{rows}") for rows in ("users", "keys", "clients", "audit", "users?limit=1")),
     *(Call("GET", f"/admin/{rows}s?after={{{rows}}}") for rows in ("user", "key", "client")),
     Call("GET", "/admin/audit?before=1000000"),
+    Call("GET", "/admin/status"),
     Call("GET", "/auth/keys"),
     Call("GET", "/auth/keys?after={key}"),
     Call("POST", "/auth/keys", {"name": "k", "scopes": ["chat"]}),
