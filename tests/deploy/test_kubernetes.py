@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from gateway import load as load_of_replicas
-from gateway.telemetry import Metrics
+from gateway.metrics import Metrics
 from serving.environment import find_python
 from serving.hardware import Gpu, Machine
 from serving.plan import Options, Plan, make_plan
@@ -184,7 +184,7 @@ def test_the_metric_that_scales_the_gateway_is_its_own_and_served() -> None:
     scaler = find(load("cluster"), "HorizontalPodAutoscaler", "gateway")
     assert scaler is not None
     (metric,) = (entry["pods"]["metric"]["name"] for entry in scaler["spec"]["metrics"])
-    assert f"# TYPE {metric} gauge" in Metrics(frozenset()).render().decode()
+    assert f"# TYPE {metric} gauge" in Metrics().render().decode()
     values = yaml.safe_load((FOLDER / "prometheus-adapter.yaml").read_text(encoding="utf-8"))
     (rule,) = values["rules"]["custom"]
     assert rule["seriesQuery"].partition("{")[0] == rule["name"]["as"] == metric
