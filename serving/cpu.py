@@ -38,7 +38,7 @@ def settings(
     machine: Machine, known: Dimensions | None, context: int, options: Options
 ) -> tuple[list[Setting], dict[str, int]]:
     """The settings and the memory by part. Raises PlanError with what would fit."""
-    for name in ("quantization", "gpu_memory_utilization", "tensor_parallel_size", "pipeline_parallel_size"):
+    for name in ("quantization", "gpu_memory_utilization", "tensor_parallel_size", "pipeline_parallel_size", "nodes"):
         if getattr(options, name) not in {None, "none", 1}:
             raise PlanError(
                 f"--{name.replace('_', '-')} {getattr(options, name)}: only for GPUs, and this plan is for the CPU"

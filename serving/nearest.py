@@ -81,7 +81,8 @@ def _lacking(cards: Cards, profile: Profile, known: Dimensions, context: int, op
     if cards.too_old:
         return old(cards)
     if not allowed:
-        return f"--quantization {options.quantization}: {profile.name} has no such checkpoint"
+        why = "is quantised already" if known.held else "has no such checkpoint"
+        return f"--quantization {options.quantization}: {profile.name} {why}"
     quantisation, cache_type = allowed[-1]
     tried = [weigh(cards, known, quantisation, cut, (context, cache_type), options) for cut in cuts]
     best = min(tried, key=lambda way: way.parts.weights)

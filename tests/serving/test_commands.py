@@ -1,9 +1,13 @@
 import argparse
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import serving
 from serving.commands import add_commands
 
 
@@ -46,6 +50,24 @@ def test_a_plan_for_another_machine_needs_no_vllm(
     assert "\n  python -m vllm.entrypoints.openai.api_server --model tiiuae/falcon-7b-instruct " in printed
     assert "key/value cache" in printed
     assert "output tokens/s expected" in printed
+
+
+def test_a_plan_of_this_machine_needs_no_vllm_either(tmp_path: Path) -> None:
+    shutil.copytree(Path(serving.__file__).parent, tmp_path / "serving", ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        "import argparse, serving.commands as c; p = argparse.ArgumentParser(); c.add_commands(p.add_subparsers());"
+        "a = p.parse_args(['{}', '--cpu', '--model', 'smollm2-135m-instruct']); raise SystemExit(a.func(a))"
+    )
+    environment = {"PYTHONPATH": str(tmp_path), "PATH": "/nowhere", "HOME": str(tmp_path)}
+    plan, serve = (
+        subprocess.run(
+            [sys.executable, "-c", code.format(word)], capture_output=True, text=True, cwd=tmp_path, env=environment
+        )
+        for word in ("plan", "serve")
+    )
+    assert "\n  python -m vllm.entrypoints.openai.api_server" in plan.stdout
+    assert (plan.returncode, serve.returncode) == (0, 1)
+    assert serve.stderr.startswith("passerelle: vLLM is not installed")
 
 
 def test_several_cards_and_nodes_are_planned_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,10 +3,12 @@ from pathlib import Path
 
 import pytest
 
+from serving.gpu import Cards, ways
 from serving.hardware import Gpu, Machine
 from serving.plan import Options, Plan, PlanError, make_plan
 from serving.prepare import choose_model
 from serving.profiles import find_profile
+from tests.serving.test_model import FALCON3_7B
 
 GIB = 1 << 30
 PYTHON = Path("/env/bin/python")
@@ -50,105 +52,6 @@ def test_the_plan_follows_the_machine(
     assert value(made, "--max-num-seqs") == sequences
     assert ("--enforce-eager" in made.argv) == (device == "cpu")
     assert ("VLLM_CPU_KVCACHE_SPACE" in made.environment) == (device == "cpu")
-
-
-@pytest.mark.parametrize(
-    ("machine", "model", "options", "sentence"),
-    [
-        (
-            Machine(2, 4 * GIB, 3 * GIB),
-            "gemma-3-270m",
-            Options(),
-            r"5\.0 GiB of memory are needed .*3\.0 GiB are free: close other programs; no profile fits",
-        ),
-        (
-            CPU,
-            "falcon-40b-instruct",
-            Options(),
-            r"81\.4 GiB of memory are needed .*: --model falcon-h1-7b-instruct fits",
-        ),
-        (
-            Machine(2, 24 * GIB, 8 * GIB),
-            "falcon3-1b-instruct",
-            Options(max_model_len=8192),
-            r"9\.6 GiB of memory are needed .*: --max-model-len 3584 fits or --model gemma-3-270m fits",
-        ),
-        (
-            gpus(H100),
-            "falcon-40b-instruct",
-            Options(quantization="none"),
-            r"does not fit 1 × NVIDIA H100.*: even with 16 bits its weights need 76\.9 GiB a GPU, where 7\d\.\d GiB are left "
-            r"for them and 4 conversations of 2048 tokens; nearest that fits: here without those options \(fp8\)",
-        ),
-        (
-            gpus(T4),
-            "falcon-40b-instruct",
-            Options(),
-            r"even with bitsandbytes its weights need 20\.\d GiB a GPU.*nearest that fits: 2 × Tesla T4 \(bitsandbytes, tensor "
-            r"parallel 2\); one A100 40GB \(bitsandbytes\); --model falcon3-10b-instruct here",
-        ),
-        (
-            gpus(A4500),
-            "falcon3-7b-instruct",
-            Options(quantization="none"),
-            r"nearest that fits: --max-model-len \d+ here \(16 bits\); here without those options \(fp8\)",
-        ),
-        (
-            gpus(H100, H100),
-            "falcon-7b-instruct",
-            Options(tensor_parallel_size=2),
-            r"--tensor-parallel-size 2 .*is no cut of falcon-7b-instruct \(71 heads, 1 for keys and values, 32 layers\) over 2",
-        ),
-        (
-            gpus(H100),
-            "falcon-7b-instruct",
-            Options(quantization="awq"),
-            r"--quantization awq: .* has no such checkpoint",
-        ),
-        (gpus(V100), "gemma-3-270m", Options(), r"capability 7\.0, and .* 7\.5 and newer; nearest that fits: one T4"),
-        (
-            gpus(V100),
-            "someone/unknown",
-            Options(),
-            r"capability 7\.0, and .* 7\.5 and newer: use a newer card, or --cpu",
-        ),
-        (gpus(Gpu("L4", 23034 << 20, 200 << 20, (8, 9))), "gemma-3-270m", Options(), r"0\.2 GiB of 22\.5 GiB are free"),
-        (
-            gpus(H100),
-            "gemma-3-270m",
-            Options(gpu_memory_utilization=1.0),
-            r"--gpu-memory-utilization 1\.00 is not there",
-        ),
-        (
-            gpus(H100),
-            "gemma-3-270m",
-            Options(gpu_memory_utilization=1.5),
-            r"--gpu-memory-utilization 1\.5: must be more",
-        ),
-        (
-            gpus(H100),
-            "gemma-3-270m",
-            Options(max_num_batched_tokens=8),
-            r"--max-num-batched-tokens 8: must be at least .*256",
-        ),
-        (
-            gpus(H100),
-            "gemma-3-270m",
-            Options(pipeline_parallel_size=0),
-            r"--pipeline-parallel-size 0: must be 1 or more",
-        ),
-        (gpus(H100), "gemma-3-270m", Options(quantization="int2"), r"--quantization int2: allowed are none, fp8, awq"),
-        (CPU, "gemma-3-270m", Options(quantization="fp8"), r"--quantization fp8: only for GPUs"),
-        (CPU, "gemma-3-270m", Options(tensor_parallel_size=2), r"--tensor-parallel-size 2: only for GPUs"),
-        (CPU, "falcon-7b-instruct", Options(max_model_len=4096), r"--max-model-len 4096: .* allows 1 to 2048"),
-        (CPU, "gemma-3-270m", Options(max_num_seqs=0), r"--max-num-seqs 0: must be 1 or more"),
-    ],
-)
-def test_what_cannot_be_served_is_refused_in_a_sentence(
-    machine: Machine, model: str, options: Options, sentence: str
-) -> None:
-    with pytest.raises(PlanError, match=sentence):
-        plan(machine, model, options)
 
 
 def test_every_setting_has_a_reason_and_every_secret_stays_out() -> None:
@@ -208,6 +111,44 @@ def test_the_cache_is_kept_in_8_bits_where_that_saves_the_context() -> None:
     assert value(plan(l4, "falcon3-7b-instruct"), "--kv-cache-dtype") is None
     with pytest.raises(PlanError, match="nearest that fits"):  # the A4500 has no FP8 to compute it with
         plan(gpus(A4500), "falcon3-7b-instruct", Options(max_model_len=32768, quantization="fp8"))
+
+
+def test_a_cache_in_8_bits_is_only_for_classes_that_have_it() -> None:
+    l4 = Cards(Gpu("L4", 23034 << 20, 22554 << 20, (8, 9)), 1, 1, 0.93, None)
+    for model, types in [
+        ("falcon3-7b-instruct", ["bfloat16", "fp8"]),
+        ("falcon-7b-instruct", ["bfloat16"]),
+        ("falcon-h1-7b-instruct", ["bfloat16"]),
+    ]:
+        profile = find_profile(model)
+        assert profile.known is not None
+        assert [cache for _, cache in ways(l4, profile, profile.known, Options(quantization="fp8"))] == types
+
+
+def test_a_checkpoint_that_is_quantised_already_is_not_quantised_again(tmp_path: Path) -> None:
+    config = {**FALCON3_7B, "quantization_config": {"quant_method": "awq"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors.index.json").write_text('{"metadata": {"total_size": 5000000000}}')
+    made = plan(gpus(T4), str(tmp_path))
+    assert made.memory["weights"] == 5_000_000_000
+    assert value(made, "--quantization") is None
+    with pytest.raises(PlanError, match=r"--quantization fp8: .* is quantised already"):
+        plan(gpus(T4), str(tmp_path), Options(quantization="fp8"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ({"avx2", "avx512f", "avx512_bf16", "amx_bf16"}, "AMX"),
+        ({"avx2", "avx512f"}, "AVX-512 widens"),
+        ({"bf16"}, "ARM"),
+    ],
+)
+def test_the_instructions_of_a_cpu_are_told(flags: set[str], reason: str) -> None:
+    made = plan(Machine(8, 24 * GIB, 22 * GIB, frozenset(flags)), "gemma-3-270m")
+    assert reason in next(setting.reason for setting in made.settings if setting.name == "--dtype")
+    assert made.machine.startswith("8 CPU cores")
+    assert made.expected.kv_tokens == GIB // (18 * 256 * 2 * 2)
 
 
 def test_other_programs_and_desktops_are_left_their_memory() -> None:

@@ -20,10 +20,10 @@ def test_the_constants_are_those_of_the_code() -> None:
         f"{throughput.OVERHEAD * 1000:.1f} ms",
         f"{throughput.FP8_OVERHEAD * 1000:.1f} ms more, and {throughput.FP8_ARITHMETIC} of",
         f"{throughput.HYBRID_OVERHEAD * 1000:.1f} ms more",
-        f"{throughput.STATE_EFFICIENCY:.2f}\nof the bandwidth",
+        f"{throughput.STATE_EFFICIENCY:.2f} of the bandwidth",
         f"{memory.OUTSIDE_TORCH >> 20} MiB",
         f"{memory.GRAPH >> 20} MiB each",
         f"{memory.DRIVER_RESERVE >> 20} MiB",
         f"above {throughput.MOST_MEASURED:,} tokens/s",
     ):
-        assert text in TEXT, text
+        assert text in " ".join(TEXT.split()), text

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from serving.cards import find_card
+from serving.gpu import splits
 from serving.hardware import Gpu, Machine
 from serving.memory import Layout
-from serving.plan import Options, Plan, make_plan
+from serving.plan import Options, Plan, PlanError, make_plan
 from serving.profiles import find_profile
 from serving.quantisation import NONE
 from serving.throughput import Work, step_seconds, tokens_per_second
@@ -60,6 +61,29 @@ def test_a_cut_that_was_asked_for_is_kept(tensor: int, pipeline: int) -> None:
     assert cut(plan("L4", 4, "falcon3-7b-instruct", options))[:2] == (str(tensor), str(pipeline))
 
 
+@pytest.mark.parametrize(
+    ("model", "allowed"),
+    [
+        ("falcon-7b-instruct", {1}),  # 71 heads
+        (
+            "falcon3-7b-instruct",
+            {1, 2, 4, 12},
+        ),  # 12 heads; 3 and 6 neither divide four key/value heads nor are their multiple
+        ("falcon-40b-instruct", {1, 2, 4, 8, 16}),  # 128 heads, eight for keys and values
+        ("falcon-h1-7b-instruct", {1, 2, 4, 6, 12}),  # 12 heads, two for keys and values, 24 of the state
+    ],
+)
+def test_a_layer_is_cut_where_vllm_can_cut_it(model: str, allowed: set[int]) -> None:
+    known = find_profile(model).known
+    assert known is not None
+    assert {tensor for tensor in range(1, 17) if splits(known, tensor)} == allowed
+
+
+def test_there_are_no_more_stages_than_layers() -> None:
+    with pytest.raises(PlanError, match="is no cut of smollm2-135m-instruct"):
+        plan("L4", 1, "smollm2-135m-instruct", Options(nodes=31, pipeline_parallel_size=31))
+
+
 def test_each_gpu_holds_its_part() -> None:
     two = plan("H100", 2, "falcon-40b-instruct")
     # the matrices and the embedding in halves; norms, 121 of twice 8192, on both
@@ -68,6 +92,9 @@ def test_each_gpu_holds_its_part() -> None:
     stages = plan("T4", 2, "falcon-7b-instruct")
     # sixteen of 32 layers and the embedding, which is the head too; half of the norms
     assert stages.memory["weights"] == 16 * 207_060_992 * 2 + 65024 * 4544 * 2 + 33 * 2 * 4544
+    # embedding and head are two, and lie on different stages
+    apart = plan("L4", 2, "falcon3-10b-instruct", Options(pipeline_parallel_size=2))
+    assert apart.memory["weights"] == 20 * 237_502_464 * 2 + 131072 * 3072 * 2 + 81 * 3072
     # four key/value heads over four GPUs: each holds one, and a quarter of a token's 114,688 bytes
     four = plan("L4", 4, "falcon3-7b-instruct", Options(tensor_parallel_size=4))
     assert four.expected.kv_tokens == four.memory["key/value cache"] // (28_672 * 16) * 16
