@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from fastapi import FastAPI
@@ -36,15 +36,20 @@ from gateway.ledger import Ledger, journal_folder
 from gateway.limiting import quotas
 from gateway.limits.checks import Check, Measure
 from gateway.limits.shared import Shared, connect
+from gateway.logs import configure_logging, log_the_unforeseen
 from gateway.money import NANO
 from gateway.reckoning import Reckoner
 from gateway.reload import Reload
 from gateway.routing import Catalogue
 from gateway.settings import Settings
 from gateway.settings import load as load_settings
-from gateway.telemetry import Metrics, Telemetry, configure_logging
+from gateway.telemetry import Metrics, Telemetry
+from gateway.trace_settings import Tracing
 from gateway.upstream import Upstream
 from gateway.watching import Watching
+
+if TYPE_CHECKING:
+    from gateway.tracing import Tracer
 
 log = structlog.get_logger()
 
@@ -64,6 +69,7 @@ class Parts:
     watching: Watching
     reload: Reload | None
     shared: Shared | None
+    tracer: Tracer | None
 
 
 def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -> FastAPI:
@@ -98,7 +104,8 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
         await watching.follow()
 
     reload = Reload(settings, read, catalogue, reckoner, replaced) if read else None
-    parts = Parts(engine, known, ledger, journal, alerts, upstream, watching, reload, shared)
+    tracer = _tracer(settings.tracing)
+    parts = Parts(engine, known, ledger, journal, alerts, upstream, watching, reload, shared, tracer)
     _show(metrics, catalogue)
     metrics.watch_parts(PARTS, degraded.down)
     estimates = Estimates(
@@ -122,13 +129,24 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     routes.publish(app)
     browsers.allow(app, settings.server.cors_origins)
     app.add_middleware(Telemetry, metrics=metrics, failed=_rendered, told=degraded.header)
+    if tracer is not None:
+        app.add_middleware(tracer.around)  # the telemetry's line is written inside its span
     return app
 
 
 def from_environment() -> FastAPI:
     """The factory uvicorn's workers call; `PASSERELLE_CONFIG` names the configuration file."""
     configure_logging()
+    log_the_unforeseen()
     return create_app(load_settings(), load_settings)
+
+
+def _tracer(settings: Tracing) -> Tracer | None:
+    if settings.endpoint is None:
+        return None
+    from gateway.tracing import Tracer  # and with it OpenTelemetry, which costs a gateway without traces nothing
+
+    return Tracer(settings)
 
 
 def _guards(settings: Settings, degraded: Degraded) -> Guards:
@@ -170,7 +188,7 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], AbstractAsyncContextManager[N
         await parts.ledger.create_schema()
         # Before the first request: what is revoked must not come in meanwhile.
         await upkeep.once(parts.identities.upkeep)
-        async with parts.upstream, parts.watching:
+        async with parts.tracer or nullcontext(), parts.upstream, parts.watching:
             tasks = [asyncio.create_task(parts.ledger.run()), asyncio.create_task(upkeep.run(parts.identities.upkeep))]
             if parts.shared is not None:
                 tasks.append(asyncio.create_task(parts.shared.run()))

@@ -8,6 +8,7 @@ import signal
 import sys
 from typing import Any, Final
 
+import structlog
 from uvicorn.supervisors.multiprocess import Multiprocess
 
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
@@ -20,9 +21,17 @@ def application() -> Any:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    from gateway.app import from_environment
+    from gateway.logs import configure_logging, log_the_unforeseen
 
-    return from_environment()
+    configure_logging()
+    log_the_unforeseen()
+    try:
+        from gateway.app import from_environment
+
+        return from_environment()
+    except Exception:  # noqa: BLE001  # multiprocessing would print a traceback between the lines of the log
+        structlog.get_logger().critical("worker_crashed", exc_info=True)
+        sys.exit(1)
 
 
 class Workers(Multiprocess):

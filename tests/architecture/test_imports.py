@@ -6,12 +6,12 @@ from tests.architecture.sources import Module, modules, top
 
 # The gateway's layers, lowest first: a module imports only from layers below its own.
 LAYERS = (
-    {"errors", "target", "documented", "browsers", "migrations", "upkeep", "degraded", "strings", "steering"},
-    {"identity", "money", "busy", "bounds", "fail_policy", "guard_settings", "webhooks", "tokenizer"},
+    {"errors", "target", "documented", "browsers", "migrations", "upkeep", "degraded", "strings", "steering"} | {"spans", "logs"},
+    {"identity", "money", "busy", "bounds", "fail_policy", "guard_settings", "webhooks", "tokenizer", "trace_settings"},
     {"parameters", "settings", "exchange", "sse", "journal", "outbox"},
     {"protocol", "failure"},
-    {"guardrails", "upstream", "limits", "ledger", "alerts", "disconnect", "access", "telemetry", "payload"},
-    {"breaker", "load", "admission"},
+    {"guardrails", "upstream", "limits", "ledger", "alerts", "disconnect", "access", "telemetry", "payload"} | {"recorded"},
+    {"breaker", "load", "admission", "tracing"},
     {"pool"},
     {"reckoning"},
     {"routing", "fit", "probe"},
@@ -56,6 +56,8 @@ WEB = {
             "routes",
             "access",
             "telemetry",
+            "recorded",
+            "tracing",
             "disconnect",
             "payload",
             "browsers",

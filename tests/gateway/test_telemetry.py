@@ -13,7 +13,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from auth import Principal
 from gateway.exchange import Attempt, Exchange, Outcome, State
-from gateway.telemetry import Metrics, Telemetry, Trace, configure_logging
+from gateway.logs import configure_logging
+from gateway.telemetry import Metrics, Telemetry, Trace
 from tests.loopback import serve
 
 
