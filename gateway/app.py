@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.exceptions import HTTPException
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+# FastAPI's own traces and logs hold what callers sent, and a variable of the environment could switch them on.
+_NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 _GUARDS_SECONDS: Final = 60  # for how long a guard that failed once is said to be degraded
 
 
@@ -117,7 +120,7 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     guards, judge = _guards(settings, degraded), Judge(catalogue, upstream)
     chat = Chat(settings, catalogue, upstream, guards, judge, limits, estimates, reckoner, ledger, metrics.observe)
 
-    app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None)
+    app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None, telemetry=_NO_TELEMETRY)
     app.include_router(routes.v1(chat, known.access))
     app.include_router(moderations.router(chat, known.access))
     app.include_router(routes.probes(Health(engine, catalogue, upstream, degraded=degraded.down), metrics))
@@ -144,7 +147,7 @@ def from_environment() -> FastAPI:
 def _tracer(settings: Tracing) -> Tracer | None:
     if settings.endpoint is None:
         return None
-    from gateway.tracing import Tracer  # and with it OpenTelemetry, which costs a gateway without traces nothing
+    from gateway.tracing import Tracer  # and with it OpenTelemetry's SDK, which costs a gateway without traces nothing
 
     return Tracer(settings)
 

@@ -108,8 +108,9 @@ class Call(Recorded):
                 }
             )
         )
-        if attempt.outcome is Outcome.FAILED and not attempt.refused:
-            span.set_attribute("error.type", attempt.reason or "failed")
+        # An answer that was cut in mid-stream counts as served, as some of it was; but the server has failed.
+        if attempt.reason is not None and attempt.outcome is not Outcome.DRIFTED and not attempt.refused:
+            span.set_attribute("error.type", attempt.reason)
             span.set_status(Status(StatusCode.ERROR, attempt.reason))
         span.end(self.ended)
 
