@@ -29,8 +29,8 @@ def application() -> Any:
         from gateway.app import from_environment
 
         return from_environment()
-    except Exception:  # noqa: BLE001  # multiprocessing would print a traceback between the lines of the log
-        structlog.get_logger().critical("worker_crashed", exc_info=True)
+    except Exception as error:  # noqa: BLE001  # multiprocessing would print a traceback between the lines of the log
+        structlog.get_logger().critical("worker_crashed", reason=str(error), exc_info=True)
         sys.exit(1)
 
 
