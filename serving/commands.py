@@ -58,6 +58,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--max-num-seqs", type=int, metavar="N", help="requests computed at once; default: by the machine"
     )
     parser.add_argument("--load-format", help="vLLM's; `dummy` serves random weights, for measuring speed")
+    parser.add_argument(
+        "--otlp-traces-endpoint",
+        metavar="URL",
+        help="send traces there by OTLP/HTTP, as http://collector:4318/v1/traces",
+    )
 
 
 def options_from(arguments: argparse.Namespace) -> Options:
@@ -74,6 +79,7 @@ def options_from(arguments: argparse.Namespace) -> Options:
         "max_model_len",
         "max_num_seqs",
         "load_format",
+        "otlp_traces_endpoint",
     )
     return Options(**{name: getattr(arguments, name) for name in names})
 

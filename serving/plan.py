@@ -47,6 +47,7 @@ class Options:
     max_model_len: int | None = None
     max_num_seqs: int | None = None
     load_format: str | None = None
+    otlp_traces_endpoint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,12 @@ def _common_settings(profile: Profile, options: Options) -> list[Setting]:
         )
     if options.load_format:
         settings.append(Setting("--load-format", options.load_format, "asked for"))
+    if options.otlp_traces_endpoint:
+        settings += [
+            Setting("--otlp-traces-endpoint", options.otlp_traces_endpoint, "asked for"),
+            Setting("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf", "as the gateway sends its own traces"),
+            Setting("OTEL_SERVICE_NAME", "vllm", "what its traces call it"),
+        ]
     return settings
 
 

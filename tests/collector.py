@@ -64,11 +64,15 @@ class Collector:
         (span,) = self.named(name)
         return span
 
-    async def has(self, name: str, seconds: float = 30) -> Span:
-        """Wait for a span of this name."""
+    async def has(self, name: str, parent: str | None = None, seconds: float = 30) -> Span:
+        """Wait for a span of this name, of any parent unless told which."""
+
+        def found() -> list[Span]:
+            return [span for span in self.named(name) if parent in (None, span.parent)]
+
         async with asyncio.timeout(seconds), self._more:
-            await self._more.wait_for(lambda: self.named(name))
-        return self.named(name)[0]
+            await self._more.wait_for(found)
+        return found()[0]
 
 
 @asynccontextmanager

@@ -6,11 +6,13 @@ from tests.architecture.sources import Module, modules, top
 
 # The gateway's layers, lowest first: a module imports only from layers below its own.
 LAYERS = (
-    {"errors", "target", "documented", "browsers", "migrations", "upkeep", "degraded", "strings", "steering"} | {"spans", "logs"},
+    {"errors", "target", "documented", "browsers", "migrations", "upkeep", "degraded", "strings", "steering"}
+    | {"spans", "logs"},
     {"identity", "money", "busy", "bounds", "fail_policy", "guard_settings", "webhooks", "tokenizer", "trace_settings"},
     {"parameters", "settings", "exchange", "sse", "journal", "outbox"},
     {"protocol", "failure"},
-    {"guardrails", "upstream", "limits", "ledger", "alerts", "disconnect", "access", "telemetry", "payload"} | {"recorded"},
+    {"guardrails", "upstream", "limits", "ledger", "alerts", "disconnect", "access", "telemetry", "payload"}
+    | {"recorded"},
     {"breaker", "load", "admission", "tracing"},
     {"pool"},
     {"reckoning"},

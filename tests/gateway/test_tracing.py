@@ -377,7 +377,8 @@ async def main():
         assert "traceparent" not in home.local.asked[0].headers
 
 asyncio.run(main())
-parts = ("opentelemetry.sdk.trace", "opentelemetry.exporter", "opentelemetry.proto", "google.protobuf", "requests", "gateway.tracing")
+parts = ["opentelemetry.sdk.trace", "opentelemetry.exporter", "opentelemetry.proto", "google.protobuf", "requests"]
+parts = (*parts, "gateway.tracing", "gateway.recorded")
 print([name for name in sys.modules if name.startswith(parts)])
 """
     done = subprocess.run(
