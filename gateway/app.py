@@ -191,7 +191,7 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], AbstractAsyncContextManager[N
         await parts.ledger.create_schema()
         # Before the first request: what is revoked must not come in meanwhile.
         await upkeep.once(parts.identities.upkeep)
-        async with parts.tracer or nullcontext(), parts.upstream, parts.watching:
+        async with parts.upstream, parts.watching:
             tasks = [asyncio.create_task(parts.ledger.run()), asyncio.create_task(upkeep.run(parts.identities.upkeep))]
             if parts.shared is not None:
                 tasks.append(asyncio.create_task(parts.shared.run()))
@@ -205,7 +205,13 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], AbstractAsyncContextManager[N
                     await task
         await _close(parts)
 
-    return lifespan
+    @asynccontextmanager
+    async def traced(app: FastAPI) -> AsyncIterator[None]:
+        # Around all else: at the end it may wait for a collector.
+        async with parts.tracer or nullcontext(), lifespan(app):
+            yield
+
+    return traced
 
 
 async def _close(parts: Parts) -> None:

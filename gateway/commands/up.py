@@ -70,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
         os.environ["PASSERELLE_CONFIG"] = str(args.config.absolute())
     os.environ.setdefault("VLLM_API_KEY", secrets.token_urlsafe(32))  # nobody reaches the model but through the gateway
     settings = load()
+    if settings.tracing.endpoint is not None and not args.otlp_traces_endpoint:
+        args.otlp_traces_endpoint = settings.tracing.address()
     port = args.gateway_port or _free_port(settings.server.port)
     if args.port == _MODEL_PORT:  # the default may give way; a port that was asked for may not
         args.port = _free_port(args.port)

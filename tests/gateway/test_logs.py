@@ -134,6 +134,7 @@ async def test_the_whole_output_of_a_gateway_is_json_from_its_start_to_its_end(t
         tracing = f'[tracing]\nendpoint = "{traces.url}"\nratio = 1\n'
         async with running(tmp_path, workers, model.url, tracing) as gateway:
             await gateway.logged("Application startup complete", workers)
+            await gateway.logged("Uvicorn running")
             await gateway.answer()
             request_id = await broken(gateway)
             await garbage(gateway)

@@ -1,6 +1,7 @@
 """Traces as a collector gets them: real gateway, real exporter, a small collector that decodes what is sent."""
 
 import asyncio
+import json
 import logging
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
+from gateway.cli import main
 from gateway.recorded import OPERATIONS
 from gateway.settings import BadSettings, Settings, load
 from gateway.telemetry import Metrics, Telemetry
@@ -417,3 +419,13 @@ async def test_the_names_are_those_of_the_conventions(tmp_path: Path, traces: Co
     assert {name for name in used if not name.startswith("passerelle.")} <= known
     operations = {value.value for value in gen_ai_attributes.GenAiOperationNameValues}
     assert set(OPERATIONS.values()) <= operations
+
+
+def test_vllm_is_told_where_its_spans_go(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", "--cpu", "--json", "--model", "gemma-3-270m", "--vllm-python", "/bin/sh"]
+    assert main([*words, "--otlp-traces-endpoint", "http://c:4318/v1/traces"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["argv"][-2:] == ["--otlp-traces-endpoint", "http://c:4318/v1/traces"]
+    assert plan["environment"]["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == "http/protobuf"
+    assert main(words) == 0
+    assert "otlp" not in capsys.readouterr().out.lower().replace('"otlp_traces_endpoint": null', "")
