@@ -21,13 +21,9 @@ def application() -> Any:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    from gateway.logs import configure_logging, log_the_unforeseen
+    from gateway.app import from_environment
 
-    configure_logging()
-    log_the_unforeseen()
     try:
-        from gateway.app import from_environment
-
         return from_environment()
     except Exception as error:  # noqa: BLE001  # multiprocessing would print a traceback between the lines of the log
         structlog.get_logger().critical("worker_crashed", reason=str(error), exc_info=True)
