@@ -350,7 +350,6 @@ async def test_a_collector_that_hangs_holds_up_neither_requests_nor_the_end(tmp_
                 assert time.monotonic() - began < 1
             began = time.monotonic()
         assert time.monotonic() - began < 5  # each of the two exports would take 3
-    assert traces.requests == 1 or "traces_in_trouble" in {line["event"] for line in lines}
     assert "traces_lost" in {line["event"] for line in lines}
     assert traces.spans == []
     traces.open.set()
