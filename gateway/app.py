@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from redis.asyncio import Redis
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -40,6 +41,7 @@ from gateway.limiting import quotas
 from gateway.limits.checks import Check, Measure
 from gateway.limits.quotas import Quotas
 from gateway.limits.shared import Shared, connect
+from gateway.logs import configure_logging, log_the_unforeseen
 from gateway.metrics import Metrics
 from gateway.money import NANO
 from gateway.reckoning import Reckoner
@@ -49,12 +51,18 @@ from gateway.settings import Settings
 from gateway.settings import load as load_settings
 from gateway.siblings import Siblings
 from gateway.status.worker import Statuses
-from gateway.telemetry import Telemetry, configure_logging
+from gateway.telemetry import Telemetry
+from gateway.trace_settings import Tracing
 from gateway.upstream import Upstream
 from gateway.watching import Watching
 
+if TYPE_CHECKING:
+    from gateway.tracing import Tracer
+
 log = structlog.get_logger()
 
+# FastAPI's own traces and logs hold what callers sent, and a variable of the environment could switch them on.
+_NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 _GUARDS_SECONDS: Final = 60  # for how long a guard that failed once is said to be degraded
 
 
@@ -74,6 +82,7 @@ class Parts:
     metrics: Metrics
     dependencies: Dependencies
     siblings: Siblings
+    tracer: Tracer | None
 
 
 def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -> FastAPI:
@@ -105,7 +114,10 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     siblings = Siblings(settings.state.directory)
     reload = Reload(settings, read, catalogue, reckoner, replaced, metrics.reloaded) if read else None
     needed = Dependencies(engine, redis)
-    parts = Parts(engine, known, ledger, journal, alerts, upstream, watching, reload, shared, metrics, needed, siblings)
+    tracer = _tracer(settings.tracing)
+    parts = Parts(
+        engine, known, ledger, journal, alerts, upstream, watching, reload, shared, metrics, needed, siblings, tracer
+    )
     _show(metrics, catalogue)
     _watch(metrics, degraded, needed, journal)
     estimates = Estimates(
@@ -117,7 +129,7 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     guards, judge = _guards(settings, degraded, Heard(counts.sentence, counts.hidden)), Judge(catalogue, upstream)
     chat = Chat(settings, catalogue, upstream, guards, judge, limits, estimates, reckoner, ledger, counts.observe)
 
-    app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None)
+    app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None, telemetry=_NO_TELEMETRY)
     app.include_router(routes.v1(chat, known.access))
     app.include_router(moderations.router(chat, known.access))
     health = Health(engine, catalogue, upstream, degraded=degraded.down)
@@ -127,17 +139,24 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     app.include_router(status.router(statuses, known.access))
     for router in known.routers:
         app.include_router(router)
-    for exception in (GatewayError, AuthError, HTTPException, RequestValidationError):
-        app.add_exception_handler(exception, _rendered)
     routes.publish(app)
     browsers.allow(app, settings.server.cors_origins)
     app.add_middleware(Telemetry, metrics=metrics, failed=_rendered, told=degraded.header)
+    if tracer is not None:
+        app.add_middleware(tracer.around)  # the telemetry's line is written inside its span
+    return _answering(app)
+
+
+def _answering(app: FastAPI) -> FastAPI:
+    for exception in (GatewayError, AuthError, HTTPException, RequestValidationError):
+        app.add_exception_handler(exception, _rendered)
     return app
 
 
 def from_environment() -> FastAPI:
     """The factory uvicorn's workers call; `PASSERELLE_CONFIG` names the configuration file."""
     configure_logging()
+    log_the_unforeseen()
     return create_app(load_settings(), load_settings)
 
 
@@ -167,6 +186,14 @@ def _watch(metrics: Metrics, degraded: Degraded, needed: Dependencies, journal: 
     metrics.watch_parts(PARTS, degraded.down)
     metrics.watch_dependencies(needed.names, needed.up)
     metrics.watch_journal(journal.size, journal.age)
+
+
+def _tracer(settings: Tracing) -> Tracer | None:
+    if settings.endpoint is None:
+        return None
+    from gateway.tracing import Tracer  # and with it OpenTelemetry's SDK, which costs a gateway without traces nothing
+
+    return Tracer(settings)
 
 
 def _guards(settings: Settings, degraded: Degraded, heard: Heard) -> Guards:
@@ -224,7 +251,13 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], AbstractAsyncContextManager[N
                     await task
         await _close(parts)
 
-    return lifespan
+    @asynccontextmanager
+    async def traced(app: FastAPI) -> AsyncIterator[None]:
+        # Around all else: at the end it may wait for a collector.
+        async with parts.tracer or nullcontext(), lifespan(app):
+            yield
+
+    return traced
 
 
 async def _close(parts: Parts) -> None:

@@ -50,7 +50,8 @@ class Chat(Stages):
             delivery.hold_off()
             raw = await payload.read(http, self.settings.server.body_limit_bytes)
             request = kind.parse(raw, max_choices=self.quotas.policy.max_choices)
-            await delivery.admit(request)
+            with exchange.span.step("guards"):
+                await delivery.admit(request)
             await unless_disconnected(http.receive, kind.deliver(delivery, request))
         except (ClientClosed, ClientDisconnect):
             delivery.ended(State.CLIENT_CLOSED, status=exchange.status or 499)

@@ -95,10 +95,12 @@ class Delivery:
         if not inspection.doubtful or moderation.judge is None or moderation.mode == "off":
             return
         text, began = "\n".join(inspection.doubtful), self.stages.clock()
+        seconds, request_id = moderation.judge_seconds, self.exchange.request_id
         try:
-            abusive = await self.stages.judge.abusive(
-                text, target=moderation.judge, seconds=moderation.judge_seconds, request_id=self.exchange.request_id
-            )
+            with self.exchange.span.step("judge") as step:
+                abusive = await self.stages.judge.abusive(
+                    text, target=moderation.judge, seconds=seconds, request_id=request_id, span=step
+                )
         except NotJudged as reason:
             inspection.judged(None, f"judge: {reason}", self.stages.clock() - began)
             return
@@ -112,15 +114,18 @@ class Delivery:
         principal, stages = self._principal, self.stages
         if not stages.catalogue.knows(request.model, principal):
             raise errors.unknown_model(request.model)
-        published = self._allowed(stages.catalogue.targets(request.model, may_leave=principal.may_leave))
+        targets = stages.catalogue.targets(request.model, may_leave=principal.may_leave)
+        self.exchange.published = True
+        published = self._allowed(targets)
         pools = fitting(published, request)
         most = Estimate(Use(request.model), {})
         if stages.quotas.policy.counts_tokens(principal, self._address, request.model):
             most = await stages.estimates.most(request, pools)
-        self._reservation = await stages.quotas.reserve(principal, self._address, most.use)
+        with self.exchange.span.step("limits"):
+            self._reservation = await stages.quotas.reserve(principal, self._address, most.use)
         if most.use.tokens:
             stages.ledger.reserve(self.exchange, most.prompt, most.use.tokens - most.prompt, NANO * most.use.money)
-        return Ladder(pools, principal.tenant, request.texts(), most.bounds)
+        return Ladder(pools, principal.tenant, request.texts(), most.bounds, self.exchange.span)
 
     def _allowed(self, pools: tuple[Pool, ...]) -> tuple[Pool, ...]:
         """The pools that the request's personal data may go to; raises ContentPolicy where there is none."""

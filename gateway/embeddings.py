@@ -81,15 +81,21 @@ async def _answered(delivery: Delivery, request: EmbeddingRequest) -> Chunk:
 
 
 async def _asked(delivery: Delivery, request: EmbeddingRequest, ask: Ask) -> Chunk:
-    attempt = delivery.exchange.attempt(ask.pool.name, firm=ask.firm, replica=ask.call.replica.index)
-    ask.call.tell = attempt.took
     target, answer = ask.pool.target, None
+    attempt = delivery.exchange.attempt(
+        ask.pool.name, firm=ask.firm, replica=ask.call.replica.index, model=target.model, kind=target.kind
+    )
+    ask.call.tell = attempt.took
     outgoing, _ = delivery.inspection.outgoing(outside=target.outside)
     asked = {key: value for key, value in outgoing.raw.items() if key not in _OURS}
     body = orjson.dumps({**asked, "model": target.model})
     try:
         answer = await delivery.stages.upstream.whole(
-            f"{ask.call.replica.url}/embeddings", ask.pool.key, body, delivery.exchange.request_id
+            f"{ask.call.replica.url}/embeddings",
+            ask.pool.key,
+            body,
+            delivery.exchange.request_id,
+            attempt.span.headers(outside=target.outside),
         )
         if not isinstance(data := answer.get("data"), list) or len(data) != len(request.inputs):
             raise failure.failed("not one vector for each text")
@@ -98,7 +104,7 @@ async def _asked(delivery: Delivery, request: EmbeddingRequest, ask: Ask) -> Chu
         attempt.failed(error.reason)
         raise
     except GatewayError as refusal:  # the request itself is at fault
-        attempt.failed(refusal.code or "refused")
+        attempt.failed(refusal.code or "refused", refused=True)
         raise
     finally:
         usage = answer.get("usage") if answer else None

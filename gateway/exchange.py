@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
+from gateway.spans import UNSEEN, Span
+
 MOST_TOKENS: Final = 2**31 - 1  # what a column of the ledger holds
 
 
@@ -66,7 +68,8 @@ class Attempt:
 
     `busy_seconds` is its share of the time in which the replica did something; `first_token` and `last_token` are when it was
     heard of first and last, 0 for never. `delivered` are the tokens that reached the caller where those are not all or none: an
-    answer that left French half-way. `so_far` counts deltas while nobody has counted tokens yet.
+    answer that left French half-way. `so_far` counts deltas while nobody has counted tokens yet. `model` and `kind` are the
+    target's; `refused` says that what failed was the request's own fault.
     """
 
     target: str
@@ -82,10 +85,14 @@ class Attempt:
     first_token: float = 0.0
     last_token: float = 0.0
     so_far: int = 0
+    model: str = ""
+    kind: str = ""
+    refused: bool = False
+    span: Span = field(default=UNSEEN, repr=False, compare=False)
 
-    def failed(self, reason: str) -> None:
+    def failed(self, reason: str, *, refused: bool = False) -> None:
         """It gave nothing that was delivered, and why."""
-        self.outcome, self.reason = Outcome.FAILED, reason
+        self.outcome, self.reason, self.refused = Outcome.FAILED, reason, refused
 
     def split(self, *, first: bool) -> tuple[Attempt, Attempt | None]:
         """What of it reached the caller, and what did not, if anything.
@@ -125,6 +132,7 @@ class Attempt:
     def took(self, seconds: float) -> None:
         """It has ended, and so many seconds of the replica's busy time were its own."""
         self.busy_seconds = seconds
+        self.span.stop()
 
     def count(self, usage: dict[str, Any] | None, *, prompt_estimate: Callable[[], int], deltas: int) -> None:
         """Take the model server's usage, or count: one token a content delta, the prompt by its estimate, made only then.
@@ -148,7 +156,8 @@ def _whole(count: Any) -> int:
 class Exchange:
     """The record. Times are seconds of a monotonic clock; `status` is the HTTP status that left.
 
-    `asked_language`: the answer may be in another language than French, for that was asked for.
+    `asked_language`: the answer may be in another language than French, for that was asked for. `published`: there is such a
+    model; until then its name is any text that a caller sent.
     """
 
     id: str
@@ -168,10 +177,13 @@ class Exchange:
     guards: dict[str, Finding] = field(default_factory=dict)
     blocked_by: str | None = None
     asked_language: bool = False
+    published: bool = False
+    span: Span = field(default=UNSEEN, repr=False, compare=False)
 
-    def attempt(self, target: str, *, firm: bool, replica: int) -> Attempt:
+    def attempt(self, target: str, *, firm: bool, replica: int, model: str = "", kind: str = "") -> Attempt:
         """Write down that a replica of a target is asked."""
-        self.attempts.append(Attempt(target, firm, replica=replica))
+        span = self.span.call(model)
+        self.attempts.append(Attempt(target, firm, replica=replica, model=model, kind=kind, span=span))
         return self.attempts[-1]
 
     def move(self, state: State) -> None:

@@ -14,6 +14,7 @@ from gateway.errors import GatewayError
 from gateway.failure import Failure
 from gateway.pool import Call
 from gateway.routing import Catalogue
+from gateway.spans import UNSEEN, Span
 from gateway.upstream import Upstream
 
 _LONGEST: Final = 2000  # characters of a text that are judged
@@ -34,8 +35,8 @@ class Judge:
     def __init__(self, catalogue: Catalogue, upstream: Upstream) -> None:
         self._catalogue, self._upstream = catalogue, upstream
 
-    async def abusive(self, text: str, *, target: str, seconds: float, request_id: str) -> bool:
-        """Whether the judge takes a text for abuse; raises NotJudged, after `seconds` at the latest."""
+    async def abusive(self, text: str, *, target: str, seconds: float, request_id: str, span: Span = UNSEEN) -> bool:
+        """Whether the judge takes a text for abuse; raises NotJudged, after `seconds` at the latest. `span` is its step."""
         pool = self._catalogue.pools.get(target)
         replica = pool.choose() if pool else None
         if pool is None or replica is None:
@@ -55,7 +56,13 @@ class Judge:
         try:
             with Call(replica) as call:
                 async with asyncio.timeout(seconds):
-                    answer = await self._upstream.whole(f"{replica.url}/chat/completions", pool.key, body, request_id)
+                    answer = await self._upstream.whole(
+                        f"{replica.url}/chat/completions",
+                        pool.key,
+                        body,
+                        request_id,
+                        span.headers(outside=pool.target.outside),
+                    )
                 call.begun()
             verdict = str(answer["choices"][0]["message"]["content"]).strip().lower()
         except TimeoutError:

@@ -20,6 +20,7 @@ from gateway.errors import unknown_model
 from gateway.exchange import Exchange
 from gateway.health import Health
 from gateway.metrics import Metrics
+from gateway.spans import UNSEEN
 from gateway.target import Task
 from gateway.telemetry import Trace
 
@@ -34,7 +35,7 @@ def v1(chat: Chat, access: Access) -> APIRouter:
     def answer(http: Request, caller: Principal, task: Task) -> Response:
         trace: Trace = http.scope["passerelle"]
         exchange = Exchange(uuid.uuid4().hex, trace.request_id, chat.clock(), caller.tenant, caller.subject, caller.key)
-        trace.exchange = exchange
+        trace.exchange, exchange.span = exchange, http.scope.get("passerelle.span", UNSEEN)
         return ChatResponse(chat, http, caller, exchange, task)
 
     @routes.post(

@@ -16,6 +16,7 @@ from gateway.admission import Admission, Place
 from gateway.errors import Overloaded, UpstreamUnavailable, unknown_model
 from gateway.pool import Call, Pool, Replica, places, pool, queue_of
 from gateway.settings import Settings
+from gateway.spans import UNSEEN, Span
 from gateway.target import Target
 
 log = structlog.get_logger()
@@ -52,8 +53,10 @@ class Ladder:
         tenant: str = "",
         conversation: Iterable[str] = (),
         answer_tokens: Mapping[str, int] | None = None,
+        span: Span = UNSEEN,
     ) -> None:
-        """`answer_tokens` bounds the answers of targets, by their names."""
+        """`answer_tokens` bounds the answers of targets, by their names; `span` is the request's."""
+        self._span = span
         self._pools, self._tenant, self._bounds = pools, tenant, answer_tokens or {}
         self._conversation = tuple(conversation)
         self._position = 0
@@ -130,7 +133,8 @@ class Ladder:
             return False
         pool.waiting += 1
         try:
-            self._place = await pool.admission.enter(self._tenant)
+            with self._span.step("queue"):
+                self._place = await pool.admission.enter(self._tenant)
         except Overloaded as error:
             self._turned_away = error
             return False

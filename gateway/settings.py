@@ -22,6 +22,7 @@ from gateway.identity import Auth
 from gateway.money import Tariff
 from gateway.target import BadKeyFile, Count, Part, Seconds, Target
 from gateway.tokenizer import BadTokenizer, Tokenizer
+from gateway.trace_settings import Tracing
 from gateway.webhooks import Alerting
 
 
@@ -125,6 +126,7 @@ class Settings(BaseSettings):
     fail_policy: FailPolicy = FailPolicy()
     money: Money = Money()
     alerts: Alerting = Alerting()
+    tracing: Tracing = Tracing()
     targets: dict[str, Target] = {}
     models: dict[str, Model] = {}
 

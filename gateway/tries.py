@@ -151,7 +151,10 @@ class Tries:
 
     async def _asked(self, ask: Ask) -> AsyncGenerator[Chunk]:
         """One target's answer, gated. Raises Drift or Failure; any other violation ends it with a block instead."""
-        attempt = self._exchange.attempt(ask.pool.name, firm=ask.firm, replica=ask.call.replica.index)
+        pool, replica = ask.pool, ask.call.replica.index
+        attempt = self._exchange.attempt(
+            pool.name, firm=ask.firm, replica=replica, model=pool.target.model, kind=pool.target.kind
+        )
         ask.call.tell = attempt.took
         try:
             async for released in self._gated(ask, attempt):
@@ -171,7 +174,7 @@ class Tries:
                 attempt.outcome = Outcome.FAILED
             raise
         except GatewayError as refusal:  # the request itself is at fault
-            attempt.failed(refusal.code or "refused")
+            attempt.failed(refusal.code or "refused", refused=True)
             raise
         finally:
             if (answer := self._answer) is not None:
@@ -189,7 +192,7 @@ class Tries:
         answer = self._begun()
         for released in answer.resume(self._opening) if ask.begun else ():
             yield released
-        async with aclosing(self._received(ask, self._surface.body(request, ask, lead))) as chunks:
+        async with aclosing(self._received(ask, attempt, self._surface.body(request, ask, lead))) as chunks:
             async for chunk in chunks:
                 if chunk.get("choices"):
                     attempt.heard(self._stages.clock())
@@ -209,11 +212,13 @@ class Tries:
         bias = {} if inspection.allowed else self._stages.reckoner.english_bias(ask.pool.target)
         return Wanted(asked=inspection.allowed, bias=bias)
 
-    async def _received(self, ask: Ask, body: bytes) -> AsyncGenerator[Chunk]:
+    async def _received(self, ask: Ask, attempt: Attempt, body: bytes) -> AsyncGenerator[Chunk]:
         url, key = f"{ask.call.replica.url}/{self._surface.path}", ask.pool.key
-        async with self._stages.upstream.stream(url, key, body, self._exchange.request_id) as chunks:
+        trace = attempt.span.headers(outside=ask.pool.target.outside)
+        async with self._stages.upstream.stream(url, key, body, self._exchange.request_id, trace) as chunks:
             async for chunk in chunks:
                 ask.call.begun()
+                attempt.span.begun()
                 yield self._surface.read(chunk)
 
     def _ended_early(self) -> list[Chunk]:
@@ -256,6 +261,7 @@ class Tries:
         if self._exchange.state is State.QUEUED:
             self._exchange.move(State.COMMITTED)
             self._exchange.first_text = self._stages.clock()
+            self._exchange.span.event("first_text")
             if self.request.stream:  # its headers leave now; those of a plain answer with all of it
                 self.audit()
 

@@ -7,9 +7,10 @@ mend, or a `GatewayError` that blames the request and goes straight back to the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 import orjson
@@ -19,6 +20,8 @@ from gateway.settings import Times
 from gateway.sse import MAX_EVENT_BYTES, EventParser, EventTooLarge
 
 Chunk = dict[str, Any]
+Headers = Mapping[str, str]
+_NONE: Final[Headers] = MappingProxyType({})
 
 _METRICS = ("text/plain", "application/openmetrics-text")
 _ERROR_BYTES = 64 * 1024
@@ -56,9 +59,9 @@ class Upstream:
 
     @asynccontextmanager
     async def stream(
-        self, url: str, key: str | None, body: bytes, request_id: str
+        self, url: str, key: str | None, body: bytes, request_id: str, trace: Headers = _NONE
     ) -> AsyncIterator[AsyncIterator[Chunk]]:
-        """Asks `url` for a streamed completion; gives the chunks as they come.
+        """Asks `url` for a streamed completion; gives the chunks as they come. `trace` are headers that join its spans to ours.
 
         Leaving the context closes the connection at once unless the answer was read to its end: that is what makes a model
         server stop working for nobody.
@@ -68,7 +71,7 @@ class Upstream:
             GatewayError: the request itself was refused.
         """
         deadline = asyncio.get_running_loop().time() + self._times.total
-        response = await self._send(url, key, body, request_id, deadline)
+        response = await self._send(url, key, body, request_id, trace, deadline)
         try:
             if response.status != 200:
                 raise await self._refusal(response)
@@ -81,10 +84,10 @@ class Upstream:
         finally:
             response.close()
 
-    async def whole(self, url: str, key: str | None, body: bytes, request_id: str) -> Chunk:
+    async def whole(self, url: str, key: str | None, body: bytes, request_id: str, trace: Headers = _NONE) -> Chunk:
         """Asks `url` for an answer in one JSON object; raises as `stream` does."""
         deadline = asyncio.get_running_loop().time() + self._times.total
-        response = await self._send(url, key, body, request_id, deadline)
+        response = await self._send(url, key, body, request_id, trace, deadline)
         try:
             if response.status != 200:
                 raise await self._refusal(response)
@@ -132,9 +135,9 @@ class Upstream:
         return self._session
 
     async def _send(
-        self, url: str, key: str | None, body: bytes, request_id: str, deadline: float
+        self, url: str, key: str | None, body: bytes, request_id: str, trace: Headers, deadline: float
     ) -> aiohttp.ClientResponse:
-        headers = {"content-type": "application/json", "x-request-id": request_id}
+        headers = {"content-type": "application/json", "x-request-id": request_id, **trace}
         if key:
             headers["authorization"] = f"Bearer {key}"
         until = min(asyncio.get_running_loop().time() + self._times.first_content, deadline)

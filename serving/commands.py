@@ -81,6 +81,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=FOLDER",
         help="a LoRA adapter (folder or owner/name) published as NAME; may be repeated",
     )
+    parser.add_argument(
+        "--otlp-traces-endpoint",
+        metavar="URL",
+        help="send traces there by OTLP/HTTP, as http://collector:4318/v1/traces",
+    )
 
 
 def options_from(arguments: argparse.Namespace) -> Options:
@@ -104,6 +109,7 @@ def options_from(arguments: argparse.Namespace) -> Options:
         "tensor_parallel_size",
         "pipeline_parallel_size",
         "nodes",
+        "otlp_traces_endpoint",
     )
     adapters = tuple(parse_adapter(text) for text in arguments.adapter)
     gpus = getattr(arguments, "gpus", None) or getattr(arguments, "gpu", None)  # only `plan` has them

@@ -188,4 +188,10 @@ def _common_settings(profile: Profile, options: Options) -> list[Setting]:
         )
     if options.load_format:
         settings.append(asked("--load-format", options.load_format))
+    if options.otlp_traces_endpoint:
+        settings += [
+            Setting("--otlp-traces-endpoint", options.otlp_traces_endpoint, "asked for"),
+            Setting("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf", "as the gateway sends its own traces"),
+            Setting("OTEL_SERVICE_NAME", "vllm", "what its traces call it"),
+        ]
     return settings

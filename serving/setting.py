@@ -31,6 +31,7 @@ class Options:
     max_model_len: int | None = None
     max_num_seqs: int | None = None
     load_format: str | None = None
+    otlp_traces_endpoint: str | None = None
     adapters: tuple[tuple[str, str], ...] = ()
     quantization: str | None = None
     gpu_memory_utilization: float | None = None

@@ -39,9 +39,9 @@ def add_command(commands: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load the settings and show what they publish."""
+    from gateway.logs import configure_logging
     from gateway.routing import Catalogue
     from gateway.settings import load
-    from gateway.telemetry import configure_logging
 
     configure_logging("WARNING")
     settings = load(args.config)

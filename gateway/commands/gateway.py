@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> int:
     from gateway import multiprocess
     from gateway.app import create_app
     from gateway.commands.workers import Workers
+    from gateway.logs import configure_logging, log_the_unforeseen
     from gateway.settings import load
-    from gateway.telemetry import configure_logging
 
     # The workers of uvicorn are processes of their own and know only the environment: options travel through it.
     for name in ("host", "port", "workers"):
@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     settings = load()
     server = settings.server
     configure_logging()
+    log_the_unforeseen()
     # A configuration that cannot work ends here, in one sentence, and not in every worker.
     app = create_app(settings, load)
     options: dict[str, Any] = {

@@ -82,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     settings = load()
     if args.replicas < 1:
         raise BadSettings(f"--replicas holds {args.replicas}, but must be 1 or more.")
+    if settings.tracing.endpoint is not None and not args.otlp_traces_endpoint:
+        args.otlp_traces_endpoint = settings.tracing.address()
     port = args.gateway_port or _free_port(settings.server.port)
     folder = settings.state.directory
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -8,6 +8,7 @@ import signal
 import sys
 from typing import Any, Final
 
+import structlog
 from uvicorn.supervisors.multiprocess import Multiprocess
 
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
@@ -22,7 +23,11 @@ def application() -> Any:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     from gateway.app import from_environment
 
-    return from_environment()
+    try:
+        return from_environment()
+    except Exception as error:  # noqa: BLE001  # multiprocessing would print a traceback between the lines of the log
+        structlog.get_logger().critical("worker_crashed", reason=str(error), exc_info=True)
+        sys.exit(1)
 
 
 class Workers(Multiprocess):

@@ -10,7 +10,7 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import aiohttp
 import pytest
@@ -69,11 +69,11 @@ class Gateway:
         text = CONFIG.format(port=self.port, workers=self.workers, folder=self.folder, url=url, target=target)
         (self.folder / "passerelle.toml").write_text(text + more, encoding="utf-8")
 
-    async def start(self) -> None:
+    async def start(self, output: BinaryIO | None = None) -> None:
         command = ["-m", "gateway.cli", "gateway", "--config", str(self.folder / "passerelle.toml")]
         with (self.folder / "log").open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, *command, stderr=log, start_new_session=True
+                sys.executable, *command, stdout=output, stderr=log, start_new_session=True
             )
 
     def lines(self, word: str) -> list[str]:

@@ -13,8 +13,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from auth import Principal
 from gateway.exchange import Attempt, Exchange, Outcome, State
+from gateway.logs import configure_logging
 from gateway.metrics import Metrics
-from gateway.telemetry import Telemetry, Trace, configure_logging
+from gateway.telemetry import Telemetry, Trace
 from tests.loopback import serve
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "monitoring.md"

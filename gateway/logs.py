@@ -1,0 +1,92 @@
+"""The log: one JSON object a line on standard error, whoever has something to say, and also when something breaks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+from types import TracebackType
+from typing import Any
+
+import orjson
+import structlog
+
+log = structlog.get_logger()
+
+
+def configure_logging(level: str = "INFO") -> None:
+    """structlog, the standard library and warnings through one JSON formatter, to standard error.
+
+    What is bound to the context of a request, such as its trace, is on every line that is written there.
+    """
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.JSONRenderer(serializer=_line),
+        ],
+    )
+    handler = _Lines(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    logging.getLogger("uvicorn.access").disabled = True  # our own line says more
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        cache_logger_on_first_use=False,
+    )
+
+
+def log_the_unforeseen() -> None:
+    """Have what Python itself would print of warnings and of errors that nobody catches written to the log.
+
+    For processes whose whole output is the log.
+    """
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _crashed
+    threading.excepthook = _thread_crashed
+    sys.unraisablehook = _unraisable
+
+
+class _Lines(logging.StreamHandler[Any]):
+    """Writes lines; one that cannot be written is told of in a line too, not by a traceback between the lines."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):  # nobody reads
+            return
+        told = {"event": "unloggable", "logger": record.name, "level": "error", "reason": type(error).__name__}
+        self.stream.write(_line(told) + self.terminator)
+
+
+def _line(value: Any, **_: Any) -> str:
+    try:
+        return orjson.dumps(value, default=str).decode()
+    except TypeError:  # a lone surrogate, a number of more than 64 bits, a key that is no text
+        return json.dumps(value, default=str, skipkeys=True)
+
+
+def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    log.critical("crashed", exc_info=(kind, error, trace))
+
+
+def _thread_crashed(told: threading.ExceptHookArgs) -> None:
+    if told.exc_value is not None:
+        thread = told.thread.name if told.thread else None
+        log.error("thread_crashed", thread=thread, exc_info=told.exc_value)
+
+
+def _unraisable(told: Any) -> None:
+    log.error("error_ignored", where=told.err_msg or "nobody could be told", exc_info=told.exc_value)
