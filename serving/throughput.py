@@ -23,14 +23,15 @@ PROMPT, OUTPUT = 256, 128
 AT_ONCE = (1, 16, 64, 256)
 
 # Shares of the data sheet's bandwidth and operations, P, and seconds a step takes however small the model is.
-MEMORY_EFFICIENCY, ARITHMETIC_EFFICIENCY = 0.84, 0.56
-SOFTNESS = 1.9
-OVERHEAD = 0.0016
-# In FP8 every step first quantises its activations: more seconds, and no gain in arithmetic was measured.
-FP8_OVERHEAD, FP8_ARITHMETIC = 0.0003, 0.87
+MEMORY_EFFICIENCY, ARITHMETIC_EFFICIENCY = 0.86, 0.64
+SOFTNESS = 1.1
+OVERHEAD = 0.0017
+# In FP8 every step first quantises its activations. Its arithmetic is faster than 16 bits' by the first factor where the rows
+# fill the kernels' tiles of FP8_TILE (Falcon-40B), and slower by the second where they do not (Falcon-7B's 4,544).
+FP8_OVERHEAD, FP8_TILE, FP8_FULL, FP8_BROKEN = 0.0003, 128, 1.7, 0.85
 # Falcon-H1's state-space kernels are not tuned for any card ("Performance might be sub-optimal", vLLM says): seconds of a
 # step, and the share of the bandwidth at which they read and write a conversation's state.
-HYBRID_OVERHEAD, STATE_EFFICIENCY = 0.0022, 0.40
+HYBRID_OVERHEAD, STATE_EFFICIENCY = 0.0020, 0.46
 # Not measured: another GPU in a layer costs a tenth for its all-reduces; bitsandbytes unpacks its 4 bits in every step.
 TENSOR_EFFICIENCY = 0.9
 BITSANDBYTES_SLOWDOWN = 2.0
@@ -48,16 +49,19 @@ class Work:
     cache_type: str = "bfloat16"
 
 
-def tokens_per_second(card: Card, work: Work, at_once: int, prompt: int = PROMPT, output: int = OUTPUT) -> float:
-    """Output tokens per second of `at_once` conversations, each `prompt` tokens answered with `output`."""
-    return at_once / step_seconds(card, work, at_once, prompt, output)
+def tokens_per_second(card: Card, work: Work, at_once: int, cached: float = 0.0) -> float:
+    """Output tokens per second of `at_once` conversations, PROMPT tokens each answered with OUTPUT.
+
+    `cached` is the share of prompt tokens that vLLM's prefix cache already holds.
+    """
+    return at_once / step_seconds(card, work, at_once, cached)
 
 
-def step_seconds(card: Card, work: Work, at_once: int, prompt: int = PROMPT, output: int = OUTPUT) -> float:
+def step_seconds(card: Card, work: Work, at_once: int, cached: float = 0.0) -> float:
     """Seconds in which every conversation gets one token. Stages of a pipeline each work on their own part of them."""
     together = max(1.0, at_once / work.layout.pipeline)
-    memory = _bytes_read(work, together, prompt + output / 2) / (card.bandwidth * MEMORY_EFFICIENCY * _speed(work))
-    arithmetic = prefill_seconds(card, work, together * (1 + prompt / output))
+    memory = _bytes_read(work, together, PROMPT + OUTPUT / 2) / (card.bandwidth * MEMORY_EFFICIENCY * _speed(work))
+    arithmetic = prefill_seconds(card, work, together * (1 + PROMPT * (1 - cached) / OUTPUT))
     seconds = float((memory**SOFTNESS + arithmetic**SOFTNESS) ** (1 / SOFTNESS))
     slowdown = BITSANDBYTES_SLOWDOWN if work.quantisation is BITSANDBYTES else 1.0
     overhead = OVERHEAD + (FP8_OVERHEAD if work.quantisation is FP8 else 0.0)
@@ -66,7 +70,9 @@ def step_seconds(card: Card, work: Work, at_once: int, prompt: int = PROMPT, out
 
 def prefill_seconds(card: Card, work: Work, tokens: float) -> float:
     """Seconds of arithmetic for `tokens`, prompts' or answers'."""
-    efficiency = ARITHMETIC_EFFICIENCY * (FP8_ARITHMETIC if work.quantisation is FP8 else 1.0)
+    efficiency = ARITHMETIC_EFFICIENCY
+    if work.quantisation is FP8 and card.fp8_flops:
+        efficiency *= FP8_BROKEN if work.known.hidden % FP8_TILE else FP8_FULL
     return 2 * _multiplied(work.known) * tokens / (card.flops * efficiency * _speed(work))
 
 
