@@ -41,8 +41,8 @@ from gateway.reckoning import Reckoner
 from gateway.reload import Reload
 from gateway.routing import Catalogue
 from gateway.settings import Settings
-from gateway.settings import load as load_settings
-from gateway.telemetry import Metrics, Telemetry, configure_logging
+from gateway.stopping import Closing, Stopping
+from gateway.telemetry import Metrics, Telemetry
 from gateway.upstream import Upstream
 from gateway.watching import Watching
 
@@ -66,11 +66,14 @@ class Parts:
     shared: Shared | None
 
 
-def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, read: Callable[[], Settings] | None = None, stopping: Stopping | None = None
+) -> FastAPI:
     """The gateway for `settings`; raises BadSettings or auth.errors.BadConfiguration.
 
-    At SIGHUP they are read again by `read`, if it is given.
+    At SIGHUP they are read again by `read`, if it is given. `stopping` says whether the process has been told to stop.
     """
+    stopping = stopping or Stopping()
     settings.require_models()
     engine = database.engine(settings.state.database(), statement_s=settings.state.statement_seconds)
     metrics, catalogue, reckoner = Metrics(frozenset(settings.models)), Catalogue(settings), Reckoner(settings)
@@ -113,22 +116,32 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None)
     app.include_router(routes.v1(chat, known.access))
     app.include_router(moderations.router(chat, known.access))
-    app.include_router(routes.probes(Health(engine, catalogue, upstream, degraded=degraded.down), metrics))
+    app.include_router(routes.probes(_health(settings, parts, catalogue, degraded, stopping), metrics))
     app.include_router(usage.router(engine, lambda: catalogue.tariff, known.access))
     for router in known.routers:
         app.include_router(router)
-    for exception in (GatewayError, AuthError, HTTPException, RequestValidationError):
-        app.add_exception_handler(exception, _rendered)
     routes.publish(app)
     browsers.allow(app, settings.server.cors_origins)
+    app.add_middleware(Closing, stopping=stopping)
     app.add_middleware(Telemetry, metrics=metrics, failed=_rendered, told=degraded.header)
+    return _answering(app)
+
+
+def _answering(app: FastAPI) -> FastAPI:
+    for exception in (GatewayError, AuthError, HTTPException, RequestValidationError):
+        app.add_exception_handler(exception, _rendered)
     return app
 
 
-def from_environment() -> FastAPI:
-    """The factory uvicorn's workers call; `PASSERELLE_CONFIG` names the configuration file."""
-    configure_logging()
-    return create_app(load_settings(), load_settings)
+def _health(settings: Settings, parts: Parts, catalogue: Catalogue, degraded: Degraded, stopping: Stopping) -> Health:
+    return Health(
+        parts.engine,
+        catalogue,
+        parts.upstream,
+        degraded=degraded.down,
+        stopping=lambda: stopping.begun,
+        redis=settings.fail_policy.redis if parts.shared is not None else "none",
+    )
 
 
 def _guards(settings: Settings, degraded: Degraded) -> Guards:

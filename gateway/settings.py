@@ -30,13 +30,19 @@ class BadSettings(Exception):
 
 
 class Server(Part):
-    """Where the gateway listens and what it accepts. Sizes in bytes, times in seconds."""
+    """Where the gateway listens, what it accepts, and how it stops. Sizes in bytes, times in seconds.
+
+    From the signal to stop on, new connections are served for `drain_seconds`, and open streams go on for `shutdown_seconds`. A
+    worker that gives no sign of life for `hang_seconds` is killed and replaced.
+    """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     body_limit_bytes: Count = 4 * 1024 * 1024
+    drain_seconds: Annotated[float, Field(ge=0, le=600)] = 0
     shutdown_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
+    hang_seconds: Annotated[float, Field(ge=2, le=3600)] = 30
     trusted_proxies: list[str] = Field(default_factory=list)
     cors_origins: list[str] = Field(default_factory=list)
 

@@ -10,7 +10,18 @@ LAYERS = (
     {"identity", "money", "busy", "bounds", "fail_policy", "guard_settings", "webhooks", "tokenizer"},
     {"parameters", "settings", "exchange", "sse", "journal", "outbox"},
     {"protocol", "failure"},
-    {"guardrails", "upstream", "limits", "ledger", "alerts", "disconnect", "access", "telemetry", "payload"},
+    {
+        "guardrails",
+        "upstream",
+        "limits",
+        "ledger",
+        "alerts",
+        "disconnect",
+        "access",
+        "telemetry",
+        "payload",
+        "stopping",
+    },
     {"breaker", "load", "admission"},
     {"pool"},
     {"reckoning"},
@@ -61,6 +72,7 @@ WEB = {
             "browsers",
             "identities",
             "moderations",
+            "stopping",
         ),
         *(
             f"administration{part}"

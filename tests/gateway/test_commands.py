@@ -53,12 +53,12 @@ def running(config: Path, port: int) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
-            assert any("Uvicorn running" in line for line in process.stderr)
+            assert any('"serving"' in line for line in process.stderr)
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=5) as answer:
                 assert answer.status == 200
             yield process
         finally:
-            process.kill()
+            process.terminate()
 
 
 def configured(folder: Path, fake: Upstream) -> tuple[Path, int]:
@@ -104,7 +104,7 @@ async def test_sigterm_ends_the_gateway_in_order_and_frees_its_port(tmp_path: Pa
 def stopped(config: Path, port: int) -> None:
     with running(config, port) as process:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=15) in (0, -signal.SIGTERM)  # uvicorn raises the signal again once it has shut down
+        assert process.wait(timeout=15) == 0
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
 
