@@ -115,9 +115,7 @@ class Server(uvicorn.Server):
         try:
             await asyncio.wait_for(self.lifespan.shutdown(), _CLOSE_SECONDS)
         except TimeoutError:
-            log.warning(
-                "closing_cut_short", reason="what is behind the gateway does not answer; the journal keeps the rows"
-            )
+            _end("what is behind the gateway does not answer")
 
     async def _last_answers(self) -> None:
         state = self.server_state
@@ -151,8 +149,13 @@ class Server(uvicorn.Server):
         """In a thread of its own: neither a hanging event loop nor a thread that is waited for keeps the process."""
         while time.monotonic() < self._deadline() + CLOSING_SECONDS:
             time.sleep(_TICK_SECONDS)
-        log.warning("ended_for_sure", reason="closing took too long; the journal keeps the rows")
-        os._exit(0)
+        _end("closing took too long")
+
+
+def _end(reason: str) -> None:
+    """Leave everything as it is: the journal has the rows, and the next start puts them into the database."""
+    log.warning("closing_cut_short", reason=reason)
+    os._exit(0)
 
 
 def _busy(connection: Any) -> bool:

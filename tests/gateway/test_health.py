@@ -17,7 +17,7 @@ from gateway.ledger import LINEAGE
 from gateway.routing import Catalogue
 from gateway.settings import Settings, Times
 from gateway.upstream import Upstream
-from tests.gateway.test_chaos_redis import Valkey, valkey  # noqa: F401  # a fixture
+from tests.gateway.test_chaos_redis import Valkey
 from tests.house import MODEL, House, house
 from tests.loopback import serve
 
@@ -188,8 +188,10 @@ async def test_one_model_of_two_is_enough_to_be_asked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("policy", "status", "word"), [("degrade", 200, "degraded"), ("refuse", 503, "unavailable")])
 async def test_without_redis_it_is_ready_unless_nobody_is_served_then(
-    tmp_path: Path, valkey: Valkey, policy: str, status: int, word: str
+    tmp_path: Path, policy: str, status: int, word: str
 ) -> None:
+    valkey = Valkey()
+    await valkey.start()
     tables: dict[str, Any] = {"state": {"redis_url": valkey.url}, "fail_policy": {"redis": policy}}
     async with house(tmp_path, limits={"requests_per_minute": 100}, **tables) as home:
         assert (await probe(home, "/readyz"))[1]["parts"]["redis"] == "ok"
