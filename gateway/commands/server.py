@@ -32,7 +32,9 @@ CLOSING_SECONDS: Final = (
 _LAST_WORDS_SECONDS: Final = 2.0
 _CUT_SECONDS: Final = 1.0
 _CLOSE_SECONDS: Final = 3.0
-_IDLE_SECONDS: Final = 5.0  # uvicorn closes a connection that has been idle for so long
+_IDLE_SECONDS: Final = (
+    5.0  # uvicorn closes a connection that has been idle for so long after an answer, but not one never used
+)
 _TWICE_SECONDS: Final = 0.5  # one Ctrl-C often comes twice, from the terminal and from the program above
 _TICK_SECONDS: Final = 0.05
 
@@ -120,9 +122,11 @@ class Server(uvicorn.Server):
     async def _last_answers(self) -> None:
         state = self.server_state
         while (state.connections or state.tasks) and time.monotonic() < self._deadline():
-            patient = self._replaced and time.monotonic() < self._began + _IDLE_SECONDS
+            silent = time.monotonic() > self._began + _IDLE_SECONDS
             for connection in list(state.connections):
-                if not patient or _busy(connection):
+                # Of a replaced worker each connection ends with an answer that says so, or after five idle seconds as ever: a
+                # request may be on its way over any other.
+                if not self._replaced or (silent and not _used(connection)):
                     connection.shutdown()  # at once if it is idle, else with its answer
             await asyncio.sleep(_TICK_SECONDS)
 
@@ -158,8 +162,8 @@ def _end(reason: str) -> None:
     os._exit(0)
 
 
-def _busy(connection: Any) -> bool:
-    return connection.cycle is not None and not connection.cycle.response_complete
+def _used(connection: Any) -> bool:
+    return connection.cycle is not None
 
 
 async def _emptied(*sets: set[Any], seconds: float) -> None:

@@ -256,7 +256,11 @@ async def test_a_database_that_hangs_holds_up_nobody_and_the_rows_are_in_the_jou
             since = await stop(gateway)
             assert b"server_stopping" in await answer.read()
             await ends(gateway, since, 2 + KILL_SECONDS)
-            kept = [json.loads(line) for each in (tmp_path / "journal").glob("*.jsonl") for line in each.open()]
+            kept = [
+                json.loads(line)
+                for each in (tmp_path / "journal").glob("*.jsonl")
+                for line in each.read_text().splitlines()
+            ]
             assert [(row["state"], row["kind"]) for row in kept] == [("truncated", "settle")]
             await postgres.go_on()
             async with running(tmp_path, model, environment=environment) as again:
