@@ -1,16 +1,48 @@
-"""What a worker makes sure of before it accepts anything: the database's tables, and that Redis takes our password."""
+"""What a worker makes sure of before it accepts anything: its folder, the database's tables, that Redis takes our password."""
 
 from __future__ import annotations
 
+import tempfile
+
+from redis.asyncio.connection import parse_url
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from auth import database, schema
 from auth.errors import AuthError, BadConfiguration, StoreUnavailable
-from gateway.ledger import LINEAGE
+from gateway.ledger import LINEAGE, journal_folder
 from gateway.limits.shared import connect
 from gateway.settings import BadSettings, Settings, State
+
+
+def check_addresses(state: State) -> None:
+    """Raises BadSettings for an address that no database or Redis of ours can have; nothing is asked."""
+    try:
+        database.normalise(state.database())
+    except BadConfiguration:
+        raise BadSettings(
+            "state.database_url holds no address of a database: write sqlite:///file or postgresql://user@host/database."
+        ) from None
+    try:
+        parse_url(state.redis_url.get_secret_value() if state.redis_url else "redis://localhost")
+    except ValueError:
+        raise BadSettings(
+            "state.redis_url holds no address of a Redis: write redis://host:6379/0, or rediss://... for TLS."
+        ) from None
+
+
+def check_folder(state: State) -> None:
+    """Make the journal's folder, and try to write there; raises BadSettings."""
+    folder = journal_folder(state.directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+    except OSError as error:
+        raise BadSettings(
+            f"state.directory holds {str(state.directory)!r}, which cannot be used: {error.strerror} ({folder})."
+        ) from None
 
 
 async def prepare(settings: Settings) -> None:
@@ -45,7 +77,7 @@ async def _redis(state: State) -> None:
     try:
         await client.ping()
     except (AuthenticationError, AuthorizationError, ResponseError) as error:
-        said = f"{str(error).rstrip('.')[:120]}"
+        said = str(error).rstrip(".")[:120]
         raise BadSettings(f"state.redis_url holds {shown(url)}, which refuses us: {said}.") from None
     except (RedisError, OSError, TimeoutError):
         pass  # [fail_policy] says what happens then
@@ -54,9 +86,8 @@ async def _redis(state: State) -> None:
 
 
 def shown(url: str) -> str:
-    """An address as it may be told: without a password, and without options, which may hold one too."""
-    parsed = make_url(url)
-    return repr(parsed.set(password=None, query={}).render_as_string())
+    """An address as it may be told: its password hidden, and without options, which may hold one too."""
+    return repr(make_url(url).set(query={}).render_as_string())
 
 
 def _reason(error: Exception) -> str:

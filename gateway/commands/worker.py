@@ -50,7 +50,7 @@ def run(pipe: Pipe, sockets: list[socket.socket]) -> int:
     pipe.say(".")
     from auth.errors import AuthError
     from gateway.app import create_app
-    from gateway.commands.preparing import prepare
+    from gateway.commands.preparing import check_addresses, check_folder, prepare
     from gateway.commands.server import Grace, Server
     from gateway.settings import BadSettings, load
     from gateway.stopping import Stopping
@@ -59,6 +59,8 @@ def run(pipe: Pipe, sockets: list[socket.socket]) -> int:
     configure_logging()
     try:
         settings = load()
+        check_addresses(settings.state)
+        check_folder(settings.state)
         stopping = Stopping()
         app = create_app(settings, load, stopping)
         grace = Grace(settings.server.drain_seconds, settings.server.shutdown_seconds)

@@ -204,7 +204,7 @@ def say(event: str, level: str = "info", **fields: Any) -> None:
 
 
 def _sentence(how: str) -> str:
-    return how if " " in how.removeprefix("exit code ") else f"the worker ended by {how}; the lines above say more"
+    return how if " " in how.removeprefix("exit code ") else f"the worker ended by {how}; the lines above say more."
 
 
 def main(arguments: Sequence[str]) -> int:

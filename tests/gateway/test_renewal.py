@@ -208,7 +208,7 @@ async def test_a_worker_that_dies_or_hangs_is_replaced(tmp_path: Path, workers: 
         os.kill(dead, signal.SIGKILL)
         await gateway.logged("Application startup complete", workers + 1)
         assert [(line["pid"], line["reason"]) for line in told(gateway, "worker_lost")] == [
-            (dead, "the worker ended by SIGKILL; the lines above say more")
+            (dead, "the worker ended by SIGKILL; the lines above say more.")
         ]
         stalled = min(workers_of(gateway))
         psutil.Process(stalled).suspend()
