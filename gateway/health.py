@@ -85,7 +85,7 @@ class Health:
 
     def notes(self) -> dict[str, str]:
         """What is wrong without standing in the way of answers: degraded parts, and replicas whose metrics cannot be used."""
-        degraded = {
+        degraded: dict[str, str] = {
             part: "works without what it depends on" for part in PARTS if part != "metrics" and self._degraded(part)
         }
         if not self._tables:

@@ -67,9 +67,9 @@ def run(args: argparse.Namespace) -> int:
     address = make_url(settings.state.database())
     if address.get_backend_name() == "sqlite" and not Path(str(address.database)).is_file():
         return 0  # nobody has started it yet, and opening the file would make it
-    for place, name in asyncio.run(_strangers(settings)):
+    for table, name in asyncio.run(_strangers(settings)):
         print(
-            f"passerelle: {place} names {name!r}, which is no tenant yet: passerelle tenants add {name}",
+            f"passerelle: {table} names {name!r}, which is no tenant yet: passerelle tenants add {name}",
             file=sys.stderr,
         )
     return 0

@@ -59,9 +59,8 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
         while not (self._stopping and not self._everybody()):
             self._tick()
-            select.select(
-                [wake, *self._everybody()], [], [], _TICK_SECONDS if self._everybody() or not self._stopping else 0
-            )
+            pipes: list[int] = [wake.fileno(), *(worker.fileno() for worker in self._everybody())]
+            select.select(pipes, [], [], 0 if self._stopping and not self._everybody() else _TICK_SECONDS)
             with suppress(BlockingIOError):
                 wake.recv(4096)
         if self._served:

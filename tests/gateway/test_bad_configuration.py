@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.engine import make_url
@@ -133,7 +134,7 @@ async def test_a_database_s_wrong_user_name_and_revision(
     async def told(url: str) -> str:
         return await asyncio.to_thread(refused, written(tmp_path), PASSERELLE_STATE__DATABASE_URL=url)
 
-    def at(**changes: str) -> str:
+    def at(**changes: Any) -> str:
         return address.set(**changes).render_as_string(hide_password=False)
 
     assert 'database "gone" does not exist.' in await told(at(database="gone"))

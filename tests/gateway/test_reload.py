@@ -187,7 +187,10 @@ async def test_a_wrong_configuration_changes_nothing(held: Settings | BadSetting
 
 
 async def test_keys_that_only_new_workers_read_are_named_as_long_as_they_differ_and_what_they_hold_is_not() -> None:
-    told = {"auth": {"api_key_secret": "hunter2-hunter2-hunter2-hunter2-hunter2"}, "guards": {"loops": {"mode": "off"}}}
+    told: dict[str, Any] = {
+        "auth": {"api_key_secret": "hunter2-hunter2-hunter2-hunter2-hunter2"},
+        "guards": {"loops": {"mode": "off"}},
+    }
     changed = settings([C], server={"workers": 4}, times={"idle": 1}, money={"currency": "CHF"}, **told)
     house = House(settings(of={"concurrency": 8}), changed, changed, settings())
     for _ in range(2):
