@@ -138,6 +138,7 @@ async def test_while_it_drains_it_says_so_still_serves_and_lets_streams_go_on(tm
         stream = await sdk.chat.completions.create(model="m", messages=QUESTION, stream=True)
         texts = [(await anext(aiter(stream))).choices[0].delta.content or ""]
         async with http.get("/readyz") as answer:  # the connection is kept, and used again below
+            await answer.read()
             assert (answer.status, answer.headers.get("connection")) == (200, None)
         since = await stop(gateway)
         await gateway.logged('"stopping"', workers + 1)
