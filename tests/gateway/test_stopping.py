@@ -236,6 +236,7 @@ async def test_a_caller_who_does_not_read_holds_up_nobody(tmp_path: Path) -> Non
         await asyncio.sleep(1)
         since = await stop(gateway)
         await ends(gateway, since, 1 + KILL_SECONDS)
+        answer.close()
     (row,) = await ledger(file_of(tmp_path))
     assert (row["state"], row["kind"]) == ("truncated", "settle")
 
