@@ -155,7 +155,11 @@ class KeyFolder:
             text, since = _read_private(path), path.stat().st_mtime
         except (OSError, UnicodeDecodeError) as error:
             raise BadConfiguration(f"The signing keys in {self._folder} cannot be read: {error}.") from error
-        return [replace(key, since=since, number=path.stem) for key in _parse(text, str(path))]
+        if not (keys := _parse(text, str(path))):
+            raise BadConfiguration(
+                f"The signing key {path} holds no private key (PEM or JWK): restore it, or remove the file."
+            )
+        return [replace(key, since=since, number=path.stem) for key in keys]
 
 
 def keys_from_text(text: str) -> KeySet:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +11,6 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
 from redis.asyncio import Redis
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -22,7 +18,7 @@ from starlette.responses import Response
 
 from auth import database
 from auth.errors import AuthError
-from gateway import browsers, errors, moderations, multiprocess, routes, upkeep
+from gateway import browsers, errors, moderations, multiprocess, routes
 from gateway.administration import status, usage
 from gateway.alerts import Alerts
 from gateway.chat import Chat
@@ -33,7 +29,7 @@ from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFo
 from gateway.estimates import Estimates
 from gateway.guardrails.guards import Guards, Heard
 from gateway.health import Health
-from gateway.identities import Identities, identities
+from gateway.identities import identities
 from gateway.journal import Journal
 from gateway.judge import Judge
 from gateway.ledger import Ledger, journal_folder
@@ -41,16 +37,16 @@ from gateway.limiting import quotas
 from gateway.limits.checks import Check, Measure
 from gateway.limits.quotas import Quotas
 from gateway.limits.shared import Shared, connect
-from gateway.logs import configure_logging, log_the_unforeseen
 from gateway.metrics import Metrics
 from gateway.money import NANO
 from gateway.reckoning import Reckoner
 from gateway.reload import Reload
 from gateway.routing import Catalogue
+from gateway.running import Parts, lifespan
 from gateway.settings import Settings
-from gateway.settings import load as load_settings
 from gateway.siblings import Siblings
 from gateway.status.worker import Statuses
+from gateway.stopping import Closing, Stopping
 from gateway.telemetry import Telemetry
 from gateway.trace_settings import Tracing
 from gateway.upstream import Upstream
@@ -66,30 +62,14 @@ _NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "lo
 _GUARDS_SECONDS: Final = 60  # for how long a guard that failed once is said to be degraded
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What has to be opened at start and closed at the end."""
-
-    engine: AsyncEngine
-    identities: Identities
-    ledger: Ledger
-    journal: Journal
-    alerts: Alerts
-    upstream: Upstream
-    watching: Watching
-    reload: Reload | None
-    shared: Shared | None
-    metrics: Metrics
-    dependencies: Dependencies
-    siblings: Siblings
-    tracer: Tracer | None
-
-
-def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, read: Callable[[], Settings] | None = None, stopping: Stopping | None = None
+) -> FastAPI:
     """The gateway for `settings`; raises BadSettings or auth.errors.BadConfiguration.
 
-    At SIGHUP they are read again by `read`, if it is given.
+    At SIGHUP they are read again by `read`, if it is given. `stopping` says whether the process has been told to stop.
     """
+    stopping = stopping or Stopping()
     settings.require_models()
     engine = database.engine(settings.state.database(), statement_s=settings.state.statement_seconds)
     metrics, catalogue, reckoner = Metrics(multiprocess.shared()), Catalogue(settings), Reckoner(settings)
@@ -97,8 +77,7 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     degraded = _degraded(catalogue)
     known = identities(settings, engine, away=lambda gone: degraded.mark("keys", down=gone))
     journal = Journal(journal_folder(settings.state.directory))
-    redis_url = settings.state.redis_url.get_secret_value() if settings.state.redis_url else None
-    redis = connect(redis_url) if redis_url else None
+    redis = connect(settings.state.redis_url.get_secret_value()) if settings.state.redis_url else None
     ledger = _ledger(engine, journal, catalogue, degraded, counts)
     alerts = Alerts(engine, settings.alerts, lambda: catalogue.tariff.currency)
     limits = _limits(settings, ledger, redis, alerts, degraded)
@@ -120,19 +99,14 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
     )
     _show(metrics, catalogue)
     _watch(metrics, degraded, needed, journal)
-    estimates = Estimates(
-        reckoner,
-        lambda: catalogue.tariff,
-        seconds=settings.times.total,
-        answer_tokens=lambda: limits.policy.answer_tokens,
-    )
+    estimates = _estimates(settings, reckoner, catalogue, limits)
     guards, judge = _guards(settings, degraded, Heard(counts.sentence, counts.hidden)), Judge(catalogue, upstream)
     chat = Chat(settings, catalogue, upstream, guards, judge, limits, estimates, reckoner, ledger, counts.observe)
 
-    app = FastAPI(title="Passerelle", lifespan=_lifespan(parts), docs_url=None, redoc_url=None, telemetry=_NO_TELEMETRY)
+    app = FastAPI(title="Passerelle", lifespan=lifespan(parts), docs_url=None, redoc_url=None, telemetry=_NO_TELEMETRY)
     app.include_router(routes.v1(chat, known.access))
     app.include_router(moderations.router(chat, known.access))
-    health = Health(engine, catalogue, upstream, degraded=degraded.down)
+    health = _health(settings, parts, catalogue, degraded, stopping)
     app.include_router(routes.probes(health, metrics, settings.server.metrics_token))
     app.include_router(usage.router(engine, lambda: catalogue.tariff, known.access))
     statuses = Statuses(catalogue, chat.live, limits, siblings, degraded.down)
@@ -141,6 +115,7 @@ def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -
         app.include_router(router)
     routes.publish(app)
     browsers.allow(app, settings.server.cors_origins)
+    app.add_middleware(Closing, stopping=stopping)
     app.add_middleware(Telemetry, metrics=metrics, failed=_rendered, told=degraded.header)
     if tracer is not None:
         app.add_middleware(tracer.around)  # the telemetry's line is written inside its span
@@ -153,11 +128,15 @@ def _answering(app: FastAPI) -> FastAPI:
     return app
 
 
-def from_environment() -> FastAPI:
-    """The factory uvicorn's workers call; `PASSERELLE_CONFIG` names the configuration file."""
-    configure_logging()
-    log_the_unforeseen()
-    return create_app(load_settings(), load_settings)
+def _health(settings: Settings, parts: Parts, catalogue: Catalogue, degraded: Degraded, stopping: Stopping) -> Health:
+    return Health(
+        parts.engine,
+        catalogue,
+        parts.upstream,
+        degraded=degraded.down,
+        stopping=lambda: stopping.begun,
+        redis=settings.fail_policy.redis if parts.shared is not None else "none",
+    )
 
 
 def _ledger(engine: AsyncEngine, journal: Journal, catalogue: Catalogue, degraded: Degraded, counts: Counts) -> Ledger:
@@ -179,6 +158,15 @@ def _limits(settings: Settings, ledger: Ledger, redis: Redis | None, alerts: Ale
         told=partial(_alert, alerts),
         exhausted=partial(_alert, alerts, exhausted=True),
         away=lambda gone: degraded.mark("limits", down=gone),
+    )
+
+
+def _estimates(settings: Settings, reckoner: Reckoner, catalogue: Catalogue, limits: Quotas) -> Estimates:
+    return Estimates(
+        reckoner,
+        lambda: catalogue.tariff,
+        seconds=settings.times.total,
+        answer_tokens=lambda: limits.policy.answer_tokens,
     )
 
 
@@ -227,52 +215,6 @@ def _show(metrics: Metrics, catalogue: Catalogue) -> None:
             metrics.watch(pool.name, replica.index, replica.breaker.state)
             if pool.probed:
                 metrics.watch_probes(pool.name, replica.index, replica.breaker.down)
-
-
-def _lifespan(parts: Parts) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await parts.identities.begin(parts.engine)
-        await parts.ledger.create_schema()
-        # Before the first request: what is revoked must not come in meanwhile.
-        await upkeep.once(parts.identities.upkeep)
-        async with parts.upstream, parts.watching, parts.siblings:
-            tasks = [asyncio.create_task(parts.ledger.run()), asyncio.create_task(upkeep.run(parts.identities.upkeep))]
-            if parts.shared is not None:
-                tasks.append(asyncio.create_task(parts.shared.run()))
-            endless = (parts.alerts, parts.metrics, parts.dependencies)
-            tasks.extend(asyncio.create_task(part.run()) for part in endless)
-            if parts.reload is not None:
-                tasks.append(asyncio.create_task(parts.reload.run()))
-            yield
-            for task in tasks:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
-        await _close(parts)
-
-    @asynccontextmanager
-    async def traced(app: FastAPI) -> AsyncIterator[None]:
-        # Around all else: at the end it may wait for a collector.
-        async with parts.tracer or nullcontext(), lifespan(app):
-            yield
-
-    return traced
-
-
-async def _close(parts: Parts) -> None:
-    try:
-        await parts.ledger.drain()
-    except (AuthError, SQLAlchemyError, OSError) as error:
-        log.warning("ledger_waits", reason=type(error).__name__)  # the next start drains what is left
-    await parts.alerts.close()
-    await upkeep.once(parts.identities.upkeep)  # when keys were used last
-    if parts.identities.outside is not None:
-        await parts.identities.outside.close()
-    parts.journal.close()
-    if parts.shared is not None:
-        await parts.shared.close()
-    await parts.engine.dispose()
 
 
 async def _rendered(http: Request, error: Exception) -> Response:

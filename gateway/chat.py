@@ -17,9 +17,10 @@ from auth.errors import AuthError
 from gateway import completions, embeddings, payload, protocol
 from gateway.delivery import Delivery
 from gateway.disconnect import ClientClosed, unless_disconnected
-from gateway.errors import GatewayError, ServerStopping
+from gateway.errors import GatewayError
 from gateway.exchange import Exchange, State
 from gateway.stages import Stages
+from gateway.stopping import stopped
 from gateway.surface import CHAT, COMPLETIONS
 from gateway.target import Task
 
@@ -60,9 +61,7 @@ class Chat(Stages):
         except asyncio.CancelledError:  # nobody but the server cancels, when the time for open requests is over
             if exchange.ended is not None:
                 raise
-            await delivery.fail(
-                ServerStopping("The gateway is being restarted: try again.", headers={"retry-after": "5"})
-            )
+            await delivery.fail(stopped())
         finally:
             delivery.ended(State.FAILED, status=exchange.status or 500, error="internal_error")
 

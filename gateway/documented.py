@@ -246,15 +246,15 @@ _PARTS: Final[Schema] = {"type": "object", "additionalProperties": {"enum": ["ok
 _NOTES: Final[Schema] = {"type": "object", "additionalProperties": TEXT}
 
 
-def _readiness(status: str) -> Schema:
-    known = shape(status=constant(status), parts=_PARTS)
+def _readiness(*statuses: str) -> Schema:
+    known = shape(status={"enum": [*statuses]}, parts=_PARTS)
     return {**known, "properties": {**known["properties"], "notes": _NOTES}}
 
 
-READY: Final = answers(200, of=_readiness("ok")) | {
+READY: Final = answers(200, of=_readiness("ok", "degraded")) | {
     503: {
         "description": "It cannot.",
-        "content": {"application/json": {"schema": _readiness("unavailable")}},
+        "content": {"application/json": {"schema": _readiness("unavailable", "stopping")}},
     }
 }
 FIGURES: Final[Answers] = {200: {"description": "Figures.", "content": {"text/plain": {"schema": TEXT}}}}

@@ -15,6 +15,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import structlog
+from pydantic import BaseModel
 
 from gateway.reckoning import Reckoner
 from gateway.routing import Catalogue
@@ -30,7 +31,7 @@ _HANGUP: Final = frozenset({signal.SIGHUP})
 class Reload:
     """Reads the configuration by `read` (raises BadSettings) when it is told to; `replaced` hears when the catalogue has changed.
 
-    `settings` are those of the start, which go on to hold for all other tables.
+    `settings` are those of the start, which go on to hold for all other tables, until other workers take over.
     """
 
     def __init__(
@@ -59,31 +60,43 @@ class Reload:
     async def now(self) -> None:
         """Reload once, or log in one sentence why not."""
         try:
-            settings, keys, tokenizers = await asyncio.to_thread(self._files)  # a slow disk must not stop the streams
+            settings, secrets, tokenizers = await asyncio.to_thread(
+                self._files
+            )  # a slow disk must not stop the streams
         except BadSettings as error:
             log.error("reload_refused", reason=str(error))  # noqa: TRY400  # the sentence says all
             self._told(False)
             return
         before = _published(self._catalogue)
         self._catalogue.replace(
-            self._settings.model_copy(update={name: getattr(settings, name) for name in _SWAPPED}), keys
+            self._settings.model_copy(update={name: getattr(settings, name) for name in _SWAPPED}), secrets
         )
         self._reckoner.replace(tokenizers)
         after = _published(self._catalogue)
         await self._replaced(settings)
         self._told(True)
         log.info("reloaded", added=sorted(after - before), removed=sorted(before - after))
-        tables = [name for name in Settings.model_fields if name not in _SWAPPED and self._differs(settings, name)]
-        if tables:
-            log.warning("restart_needed", tables=tables, reason="these tables have changed, but are read only at start")
+        if keys := sorted(_changed(self._settings, settings)):
+            log.warning(
+                "workers_needed", keys=keys, reason="these have changed, but only new workers read them: send SIGUSR2"
+            )
 
     def _files(self) -> tuple[Settings, dict[str, str | None], dict[Path, Tokenizer]]:
         settings = self._read()
         settings.require_models()
         return settings, settings.keys(), settings.tokenizers(self._reckoner.tokenizers)
 
-    def _differs(self, settings: Settings, table: str) -> bool:
-        return bool(getattr(settings, table) != getattr(self._settings, table))
+
+def _changed(before: BaseModel, now: BaseModel, table: str = "") -> Iterator[str]:
+    """The keys whose values differ, without the values: they may be secrets."""
+    for name in type(before).model_fields:
+        old, new = getattr(before, name), getattr(now, name)
+        if old == new or (not table and name in _SWAPPED):
+            continue
+        if isinstance(old, BaseModel) and isinstance(new, BaseModel) and type(old) is type(new):
+            yield from _changed(old, new, f"{table}{name}.")
+        else:
+            yield f"{table}{name}"
 
 
 @contextmanager

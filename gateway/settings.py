@@ -10,13 +10,14 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from gateway.bounds import Limits
 from gateway.fail_policy import FailPolicy
+from gateway.faults import fault
 from gateway.guard_settings import Guards
 from gateway.identity import Auth
 from gateway.money import Tariff
@@ -31,13 +32,19 @@ class BadSettings(Exception):
 
 
 class Server(Part):
-    """Where the gateway listens and what it accepts. Sizes in bytes, times in seconds. No `metrics_token`: /metrics is open."""
+    """Where the gateway listens, what it accepts, and how it stops. Sizes in bytes, times in seconds.
+
+    From the signal to stop on, new connections are served for `drain_seconds`, and open streams go on for `shutdown_seconds`. A
+    worker that gives no sign of life for `hang_seconds` is killed and replaced. No `metrics_token`: /metrics is open.
+    """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     body_limit_bytes: Count = 4 * 1024 * 1024
+    drain_seconds: Annotated[float, Field(ge=0, le=600)] = 0
     shutdown_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
+    hang_seconds: Annotated[float, Field(ge=2, le=3600)] = 30
     trusted_proxies: list[str] = Field(default_factory=list)
     cors_origins: list[str] = Field(default_factory=list)
     metrics_token: Annotated[SecretStr, Field(min_length=16)] | None = None
@@ -251,7 +258,7 @@ def load(path: Path | None = None) -> Settings:
     except SettingsError:
         raise BadSettings(_no_json()) from None
     except ValidationError as error:
-        raise BadSettings(_sentence(error)) from None
+        raise BadSettings(fault(error)) from None
 
 
 def _refuse_unknown_variables() -> None:
@@ -270,29 +277,3 @@ def _no_json() -> str:
     tables = tuple(f"PASSERELLE_{table.upper()}" for table in Settings.model_fields)
     names = sorted(name for name in os.environ if name.startswith(tables))
     return f"{' or '.join(names)} holds no JSON, but lists and tables are written as JSON in the environment."
-
-
-def _sentence(error: ValidationError) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if not key:
-        return first["msg"].removeprefix("Value error, ") + "."
-    if first["type"] == "extra_forbidden":
-        return f"{key} is not a setting (see passerelle.example.toml for the ones there are)."
-    if first["type"] == "missing":
-        return f"{key} is missing (see passerelle.example.toml)."
-    if first["type"] == "value_error" and isinstance(first["input"], dict):  # a table whose values do not go together
-        return f"{key} {first['msg'].removeprefix('Value error, ')}."
-    allowed = "this must be a table" if first["type"] == "model_type" else first["msg"]
-    allowed = allowed.removeprefix("Value error, ")
-    allowed = allowed if allowed.startswith("URL") else f"{allowed[0].lower()}{allowed[1:]}"
-    return f"{key} holds {_shown(key, first['input'])}, but {allowed}."
-
-
-def _shown(key: str, held: Any) -> str:
-    # Never a secret, nor what may hold one: an address can carry a password.
-    shown = repr(held)
-    secret = not key.startswith("limits.") and any(word in key for word in ("key", "url", "secret"))
-    if isinstance(held, dict | list) or "://" in shown or secret:
-        return "a value"
-    return shown[:80]

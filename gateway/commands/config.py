@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from gateway.commands.typing import Subparsers
     from gateway.pool import Pool
+    from gateway.settings import Settings
+
+_ASK_SECONDS: Final = 3.0
 
 _EXAMPLE = """example:
   passerelle config check passerelle.toml
@@ -27,7 +32,8 @@ def add_command(commands: Subparsers) -> None:
     check = actions.add_parser(
         "check",
         help="check a configuration file and the environment",
-        description="Says which key is wrong, what it holds and what is allowed; exit code 1 then.",
+        description="Says which key is wrong, what it holds and what is allowed; exit code 1 then. Else it shows the models with "
+        "their targets and the guards in force, and warns of tenants that do not exist, where the database can be asked.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -38,13 +44,17 @@ def add_command(commands: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Load the settings and show what they publish."""
+    """Load the settings and show what they publish, and what guards it."""
+    from sqlalchemy.engine import make_url
+
+    from gateway.commands.preparing import check_addresses
     from gateway.logs import configure_logging
     from gateway.routing import Catalogue
     from gateway.settings import load
 
     configure_logging("WARNING")
     settings = load(args.config)
+    check_addresses(settings.state)
     catalogue = Catalogue(settings)
     settings.tokenizers({})
     for name in catalogue.names():
@@ -53,7 +63,57 @@ def run(args: argparse.Namespace) -> int:
             print(f"  {place}. {_described(pool)}")
     if not catalogue.names():
         print("The configuration is well-formed, but publishes no model yet.")
+    _show_guards(settings)
+    address = make_url(settings.state.database())
+    if address.get_backend_name() == "sqlite" and not Path(str(address.database)).is_file():
+        return 0  # nobody has started it yet, and opening the file would make it
+    for table, name in asyncio.run(_strangers(settings)):
+        print(
+            f"passerelle: {table} names {name!r}, which is no tenant yet: passerelle tenants add {name}",
+            file=sys.stderr,
+        )
     return 0
+
+
+def _show_guards(settings: Settings) -> None:
+    """The guards in force: everybody's, and of each model and tenant those that differ."""
+    from gateway.guardrails.guards import NAMES, Heard, Rules
+
+    everybody: dict[str, str] = {}
+    for place, tables in settings.guards.every().items():
+        rules = Rules(tables, settings.fail_policy, lambda _guard, _reason: None, Heard())
+        modes = {guard: rules.mode(guard) for guard in NAMES}
+        everybody = everybody or dict(modes)
+        told = [f"{guard} {mode}" for guard, mode in modes.items() if place == "guards" or mode != everybody[guard]]
+        print(f"{place}: {', '.join(told) or 'as everybody has them, but for numbers and texts'}")
+
+
+async def _strangers(settings: Settings) -> list[tuple[str, str]]:
+    """Tenants that a table names and the database does not know, if it can be asked."""
+    from sqlalchemy import select
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from auth import database
+    from auth.tables import tenants
+
+    named = [("guards.tenants", name) for name in settings.guards.tenants]
+    named += [("limits.tenants", name) for name in settings.limits.tenants]
+    if not named:
+        return []
+    issued = {name for entry in settings.auth.issuers.values() for name in (entry.tenant, *entry.tenants) if name}
+    engine = database.engine(settings.state.database(), statement_s=_ASK_SECONDS)
+    try:
+        async with asyncio.timeout(_ASK_SECONDS), engine.connect() as connection:
+            known = set((await connection.execute(select(tenants.c.name))).scalars())
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        print(
+            f"passerelle: the tenants were not compared, as the database does not answer ({type(error).__name__}).",
+            file=sys.stderr,
+        )
+        return []
+    finally:
+        await engine.dispose()
+    return [(place, name) for place, name in named if name not in known | issued]
 
 
 def _described(pool: Pool) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gateway.commands.typing import Subparsers
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 _EXAMPLE = """example:
   passerelle gateway --config passerelle.toml --workers 2
   kill -HUP PID                    read the configuration again; the log says reloaded or reload_refused
+  kill -USR2 PID                   new workers, one after another: new code, and every setting; no stream is cut
 """
 
 
@@ -23,7 +26,8 @@ def add_command(commands: Subparsers) -> None:
         "gateway",
         help="run the gateway alone",
         description="Runs the gateway until it is told to stop; open streams get their time to end. At SIGHUP the "
-        "configuration is read again: targets, models, routing, money and limits change at once, and no stream is dropped.",
+        "configuration is read again: targets, models, routing, money and limits change at once, and no stream is dropped. At "
+        "SIGUSR2 every worker is replaced by a new one that reads everything (docs/upgrades.md).",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -35,51 +39,27 @@ def add_command(commands: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until a signal; the parts are built by each worker from the environment."""
+    """Read the configuration, bind the address, and become the supervisor of the workers, which know only the environment."""
+    from gateway.commands.supervised import HELD, python
+
     # A process that is still starting is not ended by SIGHUP and does not miss it: the signal waits until it is asked for
     # (`gateway.reload`). Set before anything can start a thread or a process: they inherit it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    import uvicorn
-
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
     from gateway import multiprocess
-    from gateway.app import create_app
-    from gateway.commands.workers import Workers
-    from gateway.logs import configure_logging, log_the_unforeseen
+    from gateway.commands.binding import bind
+    from gateway.commands.worker import facts
     from gateway.settings import load
 
-    # The workers of uvicorn are processes of their own and know only the environment: options travel through it.
     for name in ("host", "port", "workers"):
         if getattr(args, name) is not None:
             os.environ[f"PASSERELLE_SERVER__{name.upper()}"] = str(getattr(args, name))
     if args.config is not None:
         os.environ["PASSERELLE_CONFIG"] = str(args.config.absolute())
     settings = load()
-    server = settings.server
-    configure_logging()
-    log_the_unforeseen()
-    # A configuration that cannot work ends here, in one sentence, and not in every worker.
-    app = create_app(settings, load)
-    options: dict[str, Any] = {
-        "host": server.host,
-        "port": server.port,
-        "loop": "uvloop",
-        "http": "httptools",
-        "log_config": None,
-        "access_log": False,
-        "server_header": False,
-        "date_header": True,
-        # Without it uvicorn believes X-Forwarded-For from 127.0.0.1, so anyone on the machine could choose an address.
-        "proxy_headers": bool(server.trusted_proxies),
-        "forwarded_allow_ips": ",".join(server.trusted_proxies) or None,
-        "timeout_graceful_shutdown": server.shutdown_seconds,
-    }
-    if server.workers == 1:
-        uvicorn.run(app, **options)
-    else:
-        config = uvicorn.Config("gateway.commands.workers:application", factory=True, workers=server.workers, **options)
-        multiprocess.open_folder()  # whichever worker is asked for metrics answers for all
-        try:
-            Workers(config, [config.bind_socket()]).run()
-        finally:
-            multiprocess.remove_folder()
-    return 0
+    settings.require_models()
+    sockets = bind(settings.server.host, settings.server.port)
+    multiprocess.open_folder()  # whichever worker is asked for metrics answers for all, also for those before it
+    # Another program in this process's place: what was imported to read the configuration costs three times as much memory.
+    command = [*python(), "-m", "gateway.commands.workers", json.dumps(facts(settings))]
+    sys.stderr.flush()
+    os.execv(sys.executable, [*command, *(str(each.fileno()) for each in sockets)])  # noqa: S606  # our own program

@@ -22,13 +22,14 @@ LAYERS = (
         "siblings",
         "spans",
         "logs",
+        "faults",
     },
     {"identity", "money", "busy", "bounds", "fail_policy", "guard_settings", "webhooks", "tokenizer", "trace_settings"},
     {"parameters", "settings", "exchange", "sse", "journal", "outbox"},
     {"protocol", "failure", "counts", "live"},
     {"metrics"},
     {"guardrails", "upstream", "limits", "ledger", "alerts", "disconnect", "access", "telemetry", "payload"}
-    | {"recorded"},
+    | {"recorded", "stopping"},
     {"breaker", "load", "admission", "tracing"},
     {"pool"},
     {"reckoning"},
@@ -47,6 +48,7 @@ LAYERS = (
     {"status"},
     {"administration"},
     {"routes", "identities"},
+    {"running"},
     {"app"},
     {"commands"},
     {"cli"},
@@ -82,6 +84,7 @@ WEB = {
             "browsers",
             "identities",
             "moderations",
+            "stopping",
         ),
         *(
             f"administration{part}"

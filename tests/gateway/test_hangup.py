@@ -118,7 +118,7 @@ async def started(folder: Path, workers: int, url: str) -> AsyncIterator[Gateway
     try:
         yield gateway
         gateway.process.terminate()
-        assert await asyncio.wait_for(gateway.process.wait(), 20) in (0, -signal.SIGTERM)
+        assert await asyncio.wait_for(gateway.process.wait(), 20) == 0
         assert gateway.lines("Traceback") + gateway.lines("died") == []
     finally:
         if gateway.process.returncode is None:
@@ -174,15 +174,13 @@ async def stream_until_text(stream: Any) -> AsyncIterator[Any]:
             return
 
 
-@pytest.mark.parametrize(("workers", "word"), [(1, "Started server process"), (2, "Started parent process")])
-async def test_a_process_that_is_still_starting_neither_ends_nor_misses_it(
-    tmp_path: Path, workers: int, word: str
-) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_process_that_is_still_starting_neither_ends_nor_misses_it(tmp_path: Path, workers: int) -> None:
     async with upstream() as old, upstream() as new, started(tmp_path, workers, old.url) as gateway:
-        await gateway.logged(word)
+        await gateway.logged("Started server process")
         gateway.write(new.url)
         gateway.hang_up()
-        await gateway.logged('"reloaded"', workers)
+        await gateway.logged('"reloaded"')
         await gateway.logged("Application startup complete", workers)
         await gateway.answer()
         assert (len(old.asked), len(new.asked)) == (0, 1)

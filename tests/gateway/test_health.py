@@ -1,18 +1,23 @@
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import openai
 import pytest
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from starlette.types import Receive, Scope, Send
 
-from auth import database
+from auth import database, schema
 from gateway.health import Health
+from gateway.ledger import LINEAGE
 from gateway.routing import Catalogue
 from gateway.settings import Settings, Times
 from gateway.upstream import Upstream
+from tests.gateway.test_chaos_redis import Valkey
 from tests.house import MODEL, House, house
 from tests.loopback import serve
 
@@ -43,6 +48,14 @@ class Clock:
         return self.now
 
 
+async def prepared(url: str) -> None:
+    """Make our tables in a database."""
+    engine = database.engine(url)
+    for lineage in (schema.AUTH, LINEAGE):
+        await schema.prepare(engine, lineage)
+    await engine.dispose()
+
+
 @asynccontextmanager
 async def health(database_url: str, clock: Clock | None = None, /, **targets: dict[str, Any]) -> AsyncIterator[Health]:
     """The health of a gateway whose model `m` has these targets."""
@@ -57,7 +70,9 @@ async def health(database_url: str, clock: Clock | None = None, /, **targets: di
 async def test_all_is_well_when_the_database_and_a_target_answer(database_url: str) -> None:
     server = Server()
     async with serve(server, lifespan="off") as url, health(database_url, a={"urls": [f"{url}/v1"]}) as asked:
+        await prepared(database_url)
         assert await asked.parts() == {"database": True, "model m": True}
+        assert (await asked.readiness()).status == "ok"
     assert server.asked == ["/v1/models"]
 
 
@@ -130,11 +145,21 @@ async def test_the_parts_are_asked_again_only_when_they_are_old(tmp_path: Path) 
     assert len(server.asked) == 2
 
 
-async def test_a_database_that_does_not_answer_is_down(postgres_url: str) -> None:
+async def test_a_database_that_does_not_answer_is_down_and_the_gateway_goes_on(postgres_url: str) -> None:
     gone = make_url(postgres_url).set(database="gone").render_as_string(hide_password=False)
-    for url in ("postgresql://u@127.0.0.1:1/d", gone):
-        async with health(url, a={"urls": [CLOSED]}) as asked:
-            assert not (await asked.parts())["database"]
+    async with serve(Server(), lifespan="off") as model:
+        for url in ("postgresql://u@127.0.0.1:1/d", gone):
+            async with health(url, a={"urls": [f"{model}/v1"]}) as asked:
+                readiness = await asked.readiness()
+                assert readiness.parts == {"database": "down", "model m": "ok"}
+                assert (readiness.status, readiness.ready) == ("degraded", True)
+
+
+async def test_a_database_without_our_tables_is_no_outage_and_nothing_goes_on(database_url: str) -> None:
+    async with serve(Server(), lifespan="off") as url, health(database_url, a={"urls": [f"{url}/v1"]}) as asked:
+        readiness = await asked.readiness()
+        assert (readiness.status, readiness.ready, readiness.parts["database"]) == ("unavailable", False, "down")
+        assert asked.notes()["database"].startswith("it answers, but has no tables of ours")
 
 
 async def probe(home: House, path: str) -> tuple[int, Any]:
@@ -153,6 +178,42 @@ async def test_a_gateway_without_a_model_server_lives_but_is_not_ready(tmp_path:
         assert (await probe(home, "/livez"))[0] == 200
         parts = {"database": "ok", f"model {MODEL}": "down"}
         assert await probe(home, "/readyz") == (503, {"status": "unavailable", "parts": parts})
+
+
+async def test_one_model_of_two_is_enough_to_be_asked(tmp_path: Path) -> None:
+    async with house(tmp_path, models={"other": {"targets": ["gone"]}}, targets={"gone": _gone()}) as home:
+        parts = {"database": "ok", f"model {MODEL}": "ok", "model other": "down"}
+        assert await probe(home, "/readyz") == (200, {"status": "degraded", "parts": parts})
+
+
+@pytest.mark.parametrize(("policy", "status", "word"), [("degrade", 200, "degraded"), ("refuse", 503, "unavailable")])
+async def test_without_redis_it_is_ready_unless_nobody_is_served_then(
+    tmp_path: Path, policy: str, status: int, word: str
+) -> None:
+    valkey = Valkey()
+    await valkey.start()
+    tables: dict[str, Any] = {"state": {"redis_url": valkey.url}, "fail_policy": {"redis": policy}}
+    async with house(tmp_path, limits={"requests_per_minute": 100}, **tables) as home:
+        assert (await probe(home, "/readyz"))[1]["parts"]["redis"] == "ok"
+        await valkey.stop()
+        async with asyncio.timeout(20), home.client() as sdk:
+            with suppress(openai.APIError):
+                await sdk.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Oui ?"}])
+            told = await probe(home, "/readyz")
+    assert (told[0], told[1]["status"], told[1]["parts"]["redis"]) == (status, word, "down")
+
+
+async def test_the_database_s_tables_that_go_under_a_running_gateway_make_it_unready(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with house(tmp_path, state={"database_url": database_url}) as home:
+        assert (await probe(home, "/readyz"))[0] == 200
+        async with home.engine.begin() as connection:
+            await connection.execute(text("DROP TABLE auth_revision"))
+        async with asyncio.timeout(10):
+            while (told := await probe(home, "/readyz"))[0] == 200:  # noqa: ASYNC110  # asked anew at most every two seconds
+                await asyncio.sleep(0.1)
+    assert (told[1]["status"], told[1]["parts"]["database"]) == ("unavailable", "down")
 
 
 def _gone() -> dict[str, Any]:

@@ -25,7 +25,7 @@ def served_by(gateway: Gateway) -> list[psutil.Process]:
     """The workers."""
     assert gateway.process is not None
     children = psutil.Process(gateway.process.pid).children()
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    return [child for child in children if "gateway.commands.worker" in " ".join(child.cmdline())]
 
 
 def metrics_folder(worker: psutil.Process) -> Path:

@@ -186,11 +186,16 @@ async def test_a_wrong_configuration_changes_nothing(held: Settings | BadSetting
     assert house.replaced == 0
 
 
-async def test_tables_that_need_a_restart_are_named_as_long_as_they_differ() -> None:
-    changed = settings([C], server={"workers": 4}, times={"idle": 1})
+async def test_keys_that_only_new_workers_read_are_named_as_long_as_they_differ_and_what_they_hold_is_not() -> None:
+    told: dict[str, Any] = {
+        "auth": {"api_key_secret": "hunter2-hunter2-hunter2-hunter2-hunter2"},
+        "guards": {"loops": {"mode": "off"}},
+    }
+    changed = settings([C], server={"workers": 4}, times={"idle": 1}, money={"currency": "CHF"}, **told)
     house = House(settings(of={"concurrency": 8}), changed, changed, settings())
     for _ in range(2):
         _, warning = await logged(house)
-        assert (warning["event"], warning["log_level"]) == ("restart_needed", "warning")
-        assert warning["tables"] == ["server", "times"]
+        assert (warning["event"], warning["log_level"]) == ("workers_needed", "warning")
+        assert warning["keys"] == ["auth.api_key_secret", "guards.loops.mode", "server.workers", "times.idle"]
+        assert "hunter2" not in str(warning)
     assert [entry["event"] for entry in await logged(house)] == ["reloaded"]

@@ -1,0 +1,120 @@
+"""One worker, as its supervisor starts it: `python -m gateway.commands.worker PIPE SOCKET …`, descriptors that it inherits.
+
+Through the pipe it says that it lives (`.`), that it is ready (`ready {…}`), or why it cannot start (`failed …`), a line each.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+
+_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+
+
+class Pipe:
+    """The line to the supervisor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        os.set_blocking(descriptor, False)
+        os.set_inheritable(descriptor, False)
+
+    def say(self, line: str) -> None:
+        """Say one line; a supervisor that is gone means the end, one that does not listen is let be."""
+        try:
+            os.write(self._descriptor, line.replace("\n", " ").encode() + b"\n")
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until told to stop."""
+    pipe, *descriptors = map(int, arguments)
+    return run(Pipe(pipe), [socket.socket(fileno=descriptor) for descriptor in descriptors])
+
+
+def run(pipe: Pipe, sockets: list[socket.socket]) -> int:
+    """Build the application, serve it on the sockets, and tell the supervisor."""
+    _follow_the_supervisor()
+    pipe.say(".")
+    from auth.errors import AuthError
+    from gateway.app import create_app
+    from gateway.commands.preparing import check_addresses, check_folder, prepare
+    from gateway.commands.server import Grace, Server
+    from gateway.logs import configure_logging, log_the_unforeseen
+    from gateway.settings import BadSettings, load
+    from gateway.stopping import Stopping
+
+    configure_logging()
+    log_the_unforeseen()
+    try:
+        settings = load()
+        check_addresses(settings.state)
+        check_folder(settings.state)
+        stopping = Stopping()
+        app = create_app(settings, load, stopping)
+        grace = Grace(settings.server.drain_seconds, settings.server.shutdown_seconds)
+        Server(
+            _config(app, settings),
+            stopping,
+            grace,
+            prepare=lambda: prepare(settings),
+            beat=lambda: pipe.say("."),
+            ready=lambda: pipe.say(f"ready {json.dumps(facts(settings))}"),
+        ).run(sockets)
+    except (BadSettings, AuthError) as error:
+        pipe.say(f"failed {error}")
+        return 1
+    return 0
+
+
+def facts(settings: Settings) -> dict[str, Any]:
+    """What the supervisor goes by: it reads no configuration, which may be a newer version's."""
+    names = ("host", "port", "workers", "shutdown_seconds", "hang_seconds")
+    return {name: getattr(settings.server, name) for name in names}
+
+
+def _follow_the_supervisor() -> None:
+    """It alone hears the terminal. This process is told to stop when it dies, however it dies.
+
+    Nobody could stop or replace a worker then, and a new gateway would find its port taken.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def _config(app: Any, settings: Settings) -> Any:
+    import uvicorn
+
+    server = settings.server
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        # Without it uvicorn believes X-Forwarded-For from 127.0.0.1, so anyone on the machine could choose an address.
+        proxy_headers=bool(server.trusted_proxies),
+        forwarded_allow_ips=",".join(server.trusted_proxies) or None,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
