@@ -134,7 +134,7 @@ async def test_the_whole_output_of_a_gateway_is_json_from_its_start_to_its_end(t
         tracing = f'[tracing]\nendpoint = "{traces.url}"\nratio = 1\n'
         async with running(tmp_path, workers, model.url, tracing) as gateway:
             await gateway.logged("Application startup complete", workers)
-            await gateway.logged("Uvicorn running")
+            await gateway.logged('"serving"')
             await gateway.answer()
             request_id = await broken(gateway)
             await garbage(gateway)
@@ -156,16 +156,18 @@ async def test_the_whole_output_of_a_gateway_is_json_from_its_start_to_its_end(t
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_a_gateway_that_cannot_start_says_so_in_json(
+async def test_a_gateway_that_cannot_start_ends_its_log_with_one_sentence(
     tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = f"postgresql://nobody:48151623@127.0.0.1:{free_port()}/none"
     monkeypatch.setenv("PASSERELLE_STATE__DATABASE_URL", away)
     async with running(tmp_path, workers, "http://127.0.0.1:1/v1") as gateway:
-        await gateway.logged("startup failed")
-    text = (tmp_path / "log").read_text()
-    assert any("Traceback" in line["event"] or "exception" in line for line in parsed(text))
-    assert "48151623" not in text
+        assert gateway.process is not None
+        assert await asyncio.wait_for(gateway.process.wait(), 30) == 1
+    *lines, last = (tmp_path / "log").read_text().splitlines()
+    parsed("\n".join(lines))
+    assert last.startswith("passerelle: ")
+    assert "48151623" not in (tmp_path / "log").read_text()
 
 
 async def test_a_worker_that_breaks_before_it_serves_says_so_in_json(tmp_path: Path) -> None:
@@ -174,10 +176,11 @@ async def test_a_worker_that_breaks_before_it_serves_says_so_in_json(tmp_path: P
         gateway.write(model.url, more="nonsense = 1\n")
         first = json.loads(gateway.lines("Started server process")[0])["event"]
         os.kill(int(first.rpartition("[")[2].rstrip("]")), signal.SIGKILL)
-        await gateway.logged("worker_crashed")
+        await gateway.logged('"worker_lost"', 2)
         gateway.write(model.url)
         await gateway.logged("Application startup complete", 3)
-    lines = parsed((tmp_path / "log").read_text())
-    crash = next(line for line in lines if line["event"] == "worker_crashed")
-    assert crash["reason"] == "models.m.nonsense is not a setting (see passerelle.example.toml for the ones there are)."
-    assert "Traceback" in crash["exception"]
+    killed, refused = [line for line in parsed((tmp_path / "log").read_text()) if line["event"] == "worker_lost"][:2]
+    assert "SIGKILL" in killed["reason"]
+    assert (
+        refused["reason"] == "models.m.nonsense is not a setting (see passerelle.example.toml for the ones there are)."
+    )
