@@ -19,7 +19,7 @@ help: ## this list
 demo: .venv/ready .venv-vllm/ready ## start everything, ask one French question, stay up (ONCE=1: stop after the answer; MODEL=name)
 	.venv/bin/passerelle up --demo $(if $(ONCE),--once) $(if $(MODEL),--model $(MODEL))
 
-test: .venv/ready .venv-vllm/ready ## the whole suite, real vLLM on the CPU included (about 5 minutes)
+test: .venv/ready .venv-vllm/ready .tools/promtool ## the whole suite, real vLLM on the CPU included (about 5 minutes)
 	.venv/bin/python -m pytest $(PYTEST)
 
 conformance: .venv/ready ## play CASES=file.jsonl against the gateway (RUNNER=, FAKE=: the programs that play cases and model servers)
@@ -62,6 +62,10 @@ clean: ## remove both environments and the state of the demo
 	.venv/bin/uv pip install --quiet --python .venv-train/bin/python --no-deps --require-hashes -r requirements/gateway.txt
 	.venv/bin/uv pip install --quiet --python .venv-train/bin/python --no-deps --require-hashes -r evaluation/guards/requirements.txt
 	touch $@
+
+# Checks Prometheus' rules; where it cannot be had the tests that need it are skipped and say so.
+.tools/promtool: deploy/promtool.sh
+	@deploy/promtool.sh >/dev/null || true
 
 # The gateway's environment. uv itself comes from a package pinned by hash, so nothing has to be installed before.
 .venv/ready: requirements/uv.txt requirements/dev.txt pyproject.toml

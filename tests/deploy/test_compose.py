@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 
 from serving.environment import find_python
-from serving.hardware import Gpu, Machine
-from serving.plan import Options, Plan, make_plan
+from serving.plan import Options, Plan
+from serving.prepare import make
 from serving.profiles import find_profile
 from tests.deploy import compose
 from tests.deploy.compose import RULES, Rule, effective, gateways, settings
@@ -108,15 +109,8 @@ def test_the_target_is_the_profile_that_is_served(kind: str, profile: str) -> No
 
 
 def _plan() -> Plan:
-    gpu = Gpu("NVIDIA A10", 24 << 30, 23 << 30, (8, 6))
-    options = Options(host="0.0.0.0", port=8000)  # noqa: S104  # inside its container
-    return make_plan(
-        Machine(8, 64 << 30, 60 << 30, gpus=(gpu,)),
-        find_profile("falcon-7b-instruct"),
-        options,
-        Path("python3"),
-        "tiiuae/falcon-7b-instruct",
-    )
+    options = Options(gpus="1xL4", model="falcon-7b-instruct", host="0.0.0.0", port=8000)  # noqa: S104  # in its container
+    return make(options, runnable=False)
 
 
 def _vllm_flags() -> dict[str, str]:
@@ -124,14 +118,17 @@ def _vllm_flags() -> dict[str, str]:
     return dict(word.split("=", 1) for word in words)
 
 
-def test_vllm_is_started_as_the_plan_for_a_24_gb_card_says() -> None:
+def test_vllm_is_started_as_the_plan_for_a_l4_says() -> None:
     argv, flags = _plan().argv, _vllm_flags()
-    assert load(BASE)["services"]["vllm"]["entrypoint"] == list(argv[:3])
+    assert load(BASE)["services"]["vllm"]["entrypoint"] == ["python3", *argv[1:3]]
     planned = dict(zip(argv[3::2], argv[4::2], strict=True))
     template = planned.pop("--chat-template")
     assert Path(template).name == Path(flags.pop("--chat-template")).name
-    assert flags.items() <= planned.items()
-    assert set(planned) - set(flags) == {"--max-num-seqs", "--tensor-parallel-size"}  # vLLM's own defaults do
+    assert int(flags.pop("--shutdown-timeout")) < 80  # its stop_grace_period
+    assert planned.pop("--tensor-parallel-size") == "1"  # vLLM's default
+    assert flags == planned
+    target = tomllib.loads((ROOT / "deploy/passerelle.toml").read_text())["targets"]["falcon"]
+    assert target["concurrency"] == int(flags["--max-num-seqs"])
 
 
 def test_the_mounted_template_is_the_profiles() -> None:

@@ -10,8 +10,8 @@ import yaml
 from gateway import load as load_of_replicas
 from gateway.metrics import Metrics
 from serving.environment import find_python
-from serving.hardware import Gpu, Machine
-from serving.plan import Options, Plan, make_plan
+from serving.plan import Options, Plan
+from serving.prepare import make
 from serving.profiles import find_profile
 from tests.deploy.dockerfile import Dockerfile
 from tests.deploy.document import ROOT
@@ -121,22 +121,21 @@ def test_a_copy_is_its_original(copy: str, original: str) -> None:
 
 
 def _plan(profile: str) -> Plan:
-    gpu = Gpu("NVIDIA A10", 24 << 30, 23 << 30, (8, 6))
-    options = Options(host="0.0.0.0", port=8000)  # noqa: S104  # inside its pod
-    served = find_profile(profile)
-    return make_plan(Machine(8, 64 << 30, 60 << 30, gpus=(gpu,)), served, options, Path("python3"), served.model)
+    options = Options(gpus="1xL4", model=profile, host="0.0.0.0", port=8000)  # noqa: S104  # inside its pod
+    return make(options, runnable=False)
 
 
 @pytest.mark.parametrize("overlay", ON_GPU)
-def test_vllm_is_started_as_the_plan_for_a_24_gb_card_says(overlay: str) -> None:
+def test_vllm_is_started_as_the_plan_for_a_l4_says(overlay: str) -> None:
     container, argv = vllm(load(overlay)), _plan(PROFILES[overlay]).argv
-    assert container["command"] == list(argv[:3])
+    assert container["command"] == ["python3", *argv[1:3]]
     planned = dict(zip(argv[3::2], argv[4::2], strict=True))
     given = flags(container)
     assert given.pop("--shutdown-timeout", "")
     if "--chat-template" in planned:
         assert Path(planned.pop("--chat-template")).name == Path(given.pop("--chat-template")).name
-    assert given.items() <= planned.items()
+    assert planned.pop("--tensor-parallel-size") == "1"  # vLLM's default
+    assert given == planned
 
 
 @pytest.mark.parametrize("overlay", ON_GPU)
