@@ -71,6 +71,9 @@ def test_a_cache_of_the_measured_size_holds_the_measured_tokens() -> None:
             NONE,
             {1: (162, 0), 16: (2240.3, 12 / 96), 64: (6784.1, 96 / 256), 256: (12_036, 0.25)},
         ),
+        # In no fit: looked at when the constants stood.
+        ("falcon3-10b-instruct", NONE, {1: (118.4, 1), 16: (1700.2, 1), 64: (4893.9, 96 / 256), 256: (8657.3, 0.25)}),
+        ("falcon3-10b-instruct", NONE, {1: (115.7, 1), 64: (5927.6, 1)}),
         ("falcon-7b-instruct", FP8, {1: (218.6, 0), 256: (10_817, 12 / 1024)}),
         ("falcon-40b-instruct", FP8, {64: (2104.1, 0)}),
         ("falcon-h1-7b-instruct", NONE, {1: (107.3, 0), 64: (3386.0, 0), 256: (5115.8, 0)}),
