@@ -21,7 +21,9 @@ if ! promtool=$(command -v promtool); then
         mkdir -p "$tools"
         folder=$(mktemp -d "$tools/fetch-XXXXXX")
         trap 'rm -rf "$folder"' EXIT
-        if ! (cd "$folder" && apt-get -qq -o APT::Sandbox::User=root download prometheus >&2); then
+        options="-o APT::Sandbox::User=root -o Acquire::Retries=0 -o Acquire::http::Timeout=20"
+        # shellcheck disable=SC2086  # several words
+        if ! (cd "$folder" && apt-get -qq $options download prometheus >&2); then
             say "apt does not get the package prometheus: run apt-get update, or put a promtool into PATH"
             exit 2
         fi

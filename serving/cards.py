@@ -15,7 +15,7 @@ CARDS = Path(__file__).resolve().parent / "data" / "cards.toml"
 MIB = 1 << 20
 
 _COUNTED = re.compile(r"(?:(\d+)\s*[x×*]\s*)?(\S.*)", re.IGNORECASE)
-_MAKERS = re.compile(r"nvidia|geforce|tesla|[^a-z0-9]")
+_MAKERS = re.compile(r"nvidia|geforce|tesla|rtx|[^a-z0-9]")
 
 
 class CardError(ServingError):

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from serving import memory
-from serving.gpu import EXPECTED_LENGTH, MOST_SEQUENCES, Cards, Choice, rates, spans_nodes
+from serving.gpu import EXPECTED_LENGTH, MOST_SEQUENCES, Cards, Choice, rates, spans_nodes, too_slow
 from serving.model import Dimensions
-from serving.quantisation import BITSANDBYTES, FP8, FP8_CAPABILITY
+from serving.quantisation import AWQ, BITSANDBYTES, FP8, FP8_CAPABILITY, NONE
 from serving.setting import Options, PlanError, Setting, asked, gib
+from serving.throughput import Work
 
 # Without dimensions nothing is counted: vLLM's own step for cards under 70 GiB, and few enough at once for most models.
 UNKNOWN_SEQUENCES, UNKNOWN_TOKENS = 64, 2048
@@ -38,39 +39,43 @@ def gpu_expected(choice: Choice, known: Dimensions, context: int) -> Expected:
     )
 
 
-def gpu_settings(cards: Cards, choice: Choice | None, context: int, options: Options) -> list[Setting]:
+def gpu_settings(
+    cards: Cards, choice: Choice | None, known: Dimensions | None, context: int, options: Options
+) -> list[Setting]:
     """The arguments in the table's order; `choice` is None for a model whose dimensions nobody knows. Raises PlanError."""
     major, minor = cards.gpu.capability
     settings = [Setting("--dtype", cards.dtype, f"{cards.gpu.name} computes it (capability {major}.{minor})")]
-    if choice is None:
+    if choice is None or known is None:
         return [*settings, *_unknown(cards, options)]
     batched, sequences = choice.load.batched_tokens, choice.load.sequences
     if batched < sequences:
         raise PlanError(f"--max-num-batched-tokens {batched}: must be at least --max-num-seqs, {sequences}")
     return [
         *settings,
-        *_quantisation(choice, options),
-        _sequences(choice, context, options),
+        *_quantisation(choice, known, options),
+        _sequences(choice, known, context, options),
         _batched(batched, options),
         _utilisation(cards, options),
         *_layout(choice, options),
     ]
 
 
-def _quantisation(choice: Choice, options: Options) -> list[Setting]:
+def _quantisation(choice: Choice, known: Dimensions, options: Options) -> list[Setting]:
     quantisation = choice.quantisation
-    settings = []
-    if quantisation.argument:
-        native = choice.cards.gpu.capability >= FP8_CAPABILITY
-        how = "" if quantisation is not FP8 else "; computed in 8 bits" if native else "; computed in 16 bits"
-        why = "asked for" if options.quantization else f"16 bits do not fit; {quantisation.loss}{how}"
-        settings.append(Setting("--quantization", quantisation.argument, why))
+    native = choice.cards.gpu.capability >= FP8_CAPABILITY
+    how = "" if quantisation is not FP8 else "; computed in 8 bits" if native else "; computed in 16 bits"
+    why = f"16 bits do not fit; {quantisation.loss}{how}"
+    if quantisation is NONE:
+        why = "the checkpoint is quantised already" if known.held else "16 bits fit: nothing is lost"
+    why = "asked for" if options.quantization else why
+    value = quantisation.argument or quantisation.name
+    settings = [Setting("--quantization", value, why, passed=quantisation.argument is not None)]
     if choice.load.cache_type == "fp8":
         settings.append(Setting("--kv-cache-dtype", "fp8", "twice the tokens in the same memory, which is short here"))
     return settings
 
 
-def _sequences(choice: Choice, context: int, options: Options) -> Setting:
+def _sequences(choice: Choice, known: Dimensions, context: int, options: Options) -> Setting:
     value = choice.load.sequences
     if options.max_num_seqs is not None:
         return asked("--max-num-seqs", value)
@@ -78,7 +83,8 @@ def _sequences(choice: Choice, context: int, options: Options) -> Setting:
     held = choice.cache.conversations(length)
     if value >= MOST_SEQUENCES:
         return Setting("--max-num-seqs", str(value), f"the most measured; the cache holds {held:,} of {length} tokens")
-    if held - value < 8:
+    work = Work(known, choice.quantisation, choice.layout, choice.load.cache_type)
+    if choice.cards.card is None or held - value < 8 or not too_slow(choice.cards.card, work, value + 8):
         return Setting("--max-num-seqs", str(value), f"what the cache holds, of {length} tokens each")
     return Setting("--max-num-seqs", str(value), "more would each be answered slower than one reads")
 
@@ -126,6 +132,8 @@ def _unknown(cards: Cards, options: Options) -> list[Setting]:
     ]
     if pipeline > 1:
         settings.append(asked("--pipeline-parallel-size", pipeline))
+    if options.quantization == AWQ.name:
+        raise PlanError("--quantization awq: this model's checkpoints are unknown; name the one in AWQ as --model")
     wanted = next((known for known in (FP8, BITSANDBYTES) if known.name == options.quantization), None)
     if wanted:
         settings.append(asked("--quantization", wanted.argument))

@@ -167,12 +167,17 @@ def _batched_tokens(cards: Cards, work: Work, options: Options) -> int:
     """The most tokens a step may carry so that it is not longer than LONGEST_STEP, which every answer then waits."""
     if options.max_num_batched_tokens is not None:
         return options.max_num_batched_tokens
-    least = BATCHED_TOKENS[-1]
+    least = max(BATCHED_TOKENS[-1], options.max_num_seqs or 0)  # vLLM wants a token for every request at least
     if cards.card is None:
         return least
     card = cards.card
     return next(
-        (tokens for tokens in BATCHED_TOKENS if throughput.prefill_seconds(card, work, tokens) <= LONGEST_STEP), least
+        (
+            tokens
+            for tokens in BATCHED_TOKENS
+            if tokens >= least and throughput.prefill_seconds(card, work, tokens) <= LONGEST_STEP
+        ),
+        least,
     )
 
 
@@ -182,9 +187,14 @@ def _sequences(cards: Cards, work: Work, cache: Cache, context: int, options: Op
         return options.max_num_seqs
     held = min(MOST_SEQUENCES, cache.conversations(min(EXPECTED_LENGTH, context)))
     if cards.card is not None:
-        while held > 8 and 1 / throughput.step_seconds(cards.card, work, held) < SLOWEST:
+        while held > 8 and too_slow(cards.card, work, held):
             held -= 8
     return held // 8 * 8 if held >= 8 else max(1, held)
+
+
+def too_slow(card: Card, work: Work, number: int) -> bool:
+    """True when so many conversations at once are each answered slower than one reads."""
+    return 1 / throughput.step_seconds(card, work, number) < SLOWEST
 
 
 def rates(choice: Choice, known: Dimensions) -> dict[int, float]:

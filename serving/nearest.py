@@ -47,9 +47,9 @@ def nearest(cards: Cards, profile: Profile, known: Dimensions, context: int, opt
     shorter = _shorter(cards, profile, known, context, options)
     if shorter:
         yield f"--max-model-len {shorter[0]} here ({described(shorter[1])})"
-    own = choose(cards, profile, known, context, free) if free != options else None
+    own = _unbound(cards, profile, known, context, free, options)
     if own:
-        yield f"here without those options ({described(own)})"
+        yield f"here without {_bound(options)} ({described(own)})"
     if shorter or own:
         return
     larger, alone = _larger(cards, profile, known, context, free), _smallest(profile, known, context, free)
@@ -109,6 +109,23 @@ def _shorter(
     return found
 
 
+def _unbound(
+    cards: Cards, profile: Profile, known: Dimensions, context: int, free: Options, options: Options
+) -> Choice | None:
+    """These cards, where options that a plan would decide itself are what keeps the model off them."""
+    free = replace(free, gpu_memory_utilization=None)
+    if free == options:
+        return None
+    most = memory.utilisation(cards.gpu.memory, cards.gpu.free, cards.card.display if cards.card else True)
+    return choose(replace(cards, share=most), profile, known, context, free)
+
+
+def _bound(options: Options) -> str:
+    """The options that `_unbound` leaves out, as they are written."""
+    given = ("quantization", "tensor_parallel_size", "pipeline_parallel_size", "gpu_memory_utilization")
+    return " and ".join(f"--{name.replace('_', '-')}" for name in given if getattr(options, name) is not None)
+
+
 def _larger(cards: Cards, profile: Profile, known: Dimensions, context: int, options: Options) -> Choice | None:
     """More of the same cards in one machine."""
     for number in range(cards.gpus + 1, MOST_GPUS + 1):
@@ -122,7 +139,8 @@ def _smallest(profile: Profile, known: Dimensions, context: int, options: Option
     """The card with the least memory that alone holds it."""
     for card in sorted(load_cards(), key=lambda card: card.memory):
         if card.capability >= OLDEST_CAPABILITY:
-            choice = choose(machine_of(card), profile, known, context, options)
+            alone = machine_of(card, share=options.gpu_memory_utilization)
+            choice = choose(alone, profile, known, context, options)
             if choice:
                 return choice
     return None
@@ -134,6 +152,9 @@ def _other(cards: Cards, profile: Profile, options: Options) -> str | None:
     fitting = [
         (other.known.parameters, other.name)
         for other in ours
-        if other.known and other.name != profile.name and choose(cards, other, other.known, other.context, options)
+        if other.known
+        and other.name != profile.name
+        and (other.known.adapters or not options.adapters)
+        and choose(cards, other, other.known, other.context, options)
     ]
     return max(fitting)[1] if fitting else None

@@ -82,15 +82,16 @@ def make_plan(machine: Machine, profile: Profile, options: Options, python: Path
     """The plan for serving `model` (a folder or hub id) under `profile`. Starts nothing. Raises PlanError, AdapterError."""
     check_options(options)
     context = _context(profile, options)
+    adapters = _adapter_settings(profile, options)
     on_gpu = bool(machine.gpus) and not options.cpu
     decided = (_on_gpus if on_gpu else _on_cpu)(machine, profile, int(context.value), options)
-    settings = [context, *decided.settings, *_adapter_settings(profile, options), *_common_settings(profile, options)]
+    settings = [context, *decided.settings, *adapters, *_common_settings(profile, options)]
     served = profile.awq if decided.awq and profile.awq else model
     command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", served]
     command += ["--served-model-name", options.served_name or profile.served_name]
     command += ["--host", options.host, "--port", str(options.port), "--uvicorn-log-level", "warning"]
     for setting in settings:
-        if setting.name.startswith("--"):
+        if setting.passed and setting.name.startswith("--"):
             command += [setting.name, *(setting.words or ((setting.value,) if setting.value else ()))]
     return Plan(
         profile=profile.name,
@@ -121,12 +122,12 @@ def _on_gpus(machine: Machine, profile: Profile, context: int, options: Options)
     if profile.known is None:
         if cards.too_old:
             raise PlanError(f"{old(cards)}: use a newer card, or --cpu")
-        return _Decided(gpu_settings(cards, None, context, options), {}, name)
+        return _Decided(gpu_settings(cards, None, None, context, options), {}, name)
     choice = choose(cards, profile, profile.known, context, options)
     if choice is None:
         raise refusal(cards, profile, profile.known, context, options)
     expected = gpu_expected(choice, profile.known, context)
-    settings = gpu_settings(cards, choice, context, options)
+    settings = gpu_settings(cards, choice, profile.known, context, options)
     return _Decided(settings, choice.parts.named(), name, expected, choice.quantisation is AWQ)
 
 

@@ -44,12 +44,16 @@ class Options:
 
 @dataclass(frozen=True)
 class Setting:
-    """One argument or variable of the command, and why it has this value. `words` are the value's own, where it has several."""
+    """One argument or variable of the command, and why it has this value. `words` are the value's own, where it has several.
+
+    One that is not `passed` is what vLLM does without being told.
+    """
 
     name: str
     value: str
     reason: str
     words: tuple[str, ...] = ()
+    passed: bool = True
 
 
 def check_options(options: Options) -> None:

@@ -29,9 +29,8 @@ def cell(plan: Plan | None) -> str:
     """How the weights are held, thousands of tokens in the cache, requests at once, output tokens/s with all of them."""
     if plan is None:
         return "–"
-    held = next((s.value.partition("_")[0] for s in plan.settings if s.name == "--quantization"), "16 bits")
-    if plan.model.endswith("-AWQ"):
-        held = "awq"
+    held = next(s.value.partition("_")[0] for s in plan.settings if s.name == "--quantization")
+    held = "16 bits" if held == "none" else held
     return (
         f"{held}, {plan.expected.kv_tokens // 1000:,}k, {plan.sequences}, {max(plan.expected.throughput.values()):,.0f}"
     )

@@ -6,13 +6,15 @@
 
 The key of an administrator of the installation is in $PASSERELLE_DRILL_KEY:
   passerelle keys add drill --user root --scope admin --scope operate --scope tenants --scope chat --scope models --expires-in 1
-Everything is put back as it was, also after a failure or Ctrl-C. Exit code 0 when every entry passed.
+Everything is put back as it was, also after a failure, Ctrl-C or SIGTERM; the drill's own tenants stay, disabled. Exit code 0
+when every entry passed.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -71,7 +73,12 @@ def main() -> int:
     except Failed as error:
         print(f"drill: {error}", file=sys.stderr)
         return 1
-    results = [_perform(name, here) for name in options.only or ENTRIES]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        results = [_perform(name, here) for name in options.only or ENTRIES]
+    except KeyboardInterrupt:
+        print("drill: broken off; what was changed is put back", file=sys.stderr)
+        return 130
     return 0 if False not in results and True in results else 1
 
 

@@ -41,13 +41,10 @@ def replica(here: Installation) -> str:
         answered()
         return bool(here.troubled())
 
-    here.run(here.plan.replica["hang"])
-    try:
+    with here.without(here.plan.replica["hang"], here.plan.replica["wake"]):
         seen = here.until(noticed, "the hung replica in the metrics")
         slowest_before, slowest = slowest, 0.0
         answered()
-    finally:
-        here.run(here.plan.replica["wake"])
     back = here.until(lambda: not here.troubled(), "the replica's return")
     here.until(lambda: here.chat().status == 200, "an answer after the replica's return")
     told = "every caller answered" if others else "callers told to come back"
@@ -68,11 +65,8 @@ def redis(here: Installation) -> str:
             raise Failed(f"a caller was answered {reply.status}: {reply.body[:200].decode(errors='replace')}")
         return "limits" in reply.headers.get("x-passerelle-degraded", "")
 
-    here.run(here.plan.redis["stop"])
-    try:
+    with here.without(here.plan.redis["stop"], here.plan.redis["start"]):
         seen = here.until(degraded, "x-passerelle-degraded: limits")
-    finally:
-        here.run(here.plan.redis["start"])
     back = here.until(lambda: not any(degraded() for _ in range(4)), "the end of x-passerelle-degraded")
     return f"served meanwhile, told after {seen:.1f} s; whole again after {back:.1f} s"
 

@@ -159,6 +159,23 @@ class Installation:
         return time.monotonic() - began
 
     @contextmanager
+    def without(self, take: str, give: str) -> Iterator[None]:
+        """What `take` takes away is gone; `give` gives it back afterwards, also where `take` failed or was broken off."""
+        try:
+            self.run(take)
+            yield
+        except Failed as error:
+            try:
+                self.run(give)
+            except Failed as also:
+                raise Failed(f"{error}; and {also}") from error
+            raise
+        except BaseException:
+            self.run(give)
+            raise
+        self.run(give)
+
+    @contextmanager
     def tenant(self) -> Iterator[tuple[str, str]]:
         """A tenant of the drill's own with a key; closed afterwards. Yields its name and the key."""
         name = f"drill-{secrets.token_hex(4)}"

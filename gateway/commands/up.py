@@ -44,7 +44,7 @@ def add_command(commands: Subparsers, add_serving_options: Callable[[argparse.Ar
         help="model server and gateway on this machine",
         description="Plans and starts vLLM for a model, then the gateway in front of it. GPT-3.5-turbo is the fallback "
         "when OPENAI_API_KEY is set (OPENAI_BASE_URL: any compatible address). SIGHUP has the gateway read its configuration "
-        "again; a closed terminal stops everything.",
+        "again, SIGUSR2 has its workers replaced; a closed terminal stops everything.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     on_hangup(sys.stdin, lambda: None)  # the gateway reads the configuration when it starts
+    signal.signal(signal.SIGUSR2, lambda _, __: None)
     if args.config is not None:
         os.environ["PASSERELLE_CONFIG"] = str(args.config.absolute())
     os.environ.setdefault("VLLM_API_KEY", secrets.token_urlsafe(32))  # nobody reaches the model but through the gateway
@@ -95,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
         _gateway(plans, port, folder) as gateway,
     ):
         on_hangup(sys.stdin, lambda: gateway.send_signal(signal.SIGHUP))
+        signal.signal(signal.SIGUSR2, lambda _, __: gateway.send_signal(signal.SIGUSR2))
         url, name = f"http://127.0.0.1:{port}", plans[0].served_name
         say(f"gateway ready at {url}/v1, publishing {', '.join((name, *plans[0].adapters))}")
         if args.demo:

@@ -34,7 +34,9 @@ CUSTOM: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("monitoring.coreos.com/v1", "PodMonitor"): {
         "selector*": _SELECTOR,
-        "podMetricsEndpoints*": [{"port*": str, "path": str, "interval": str}],
+        "podMetricsEndpoints*": [
+            {"port*": str, "path": str, "interval": str, "relabelings": [{"targetLabel": str, "replacement": str}]}
+        ],
     },
 }
 # The metadata of KEDA's prometheus trigger; all of it are strings.

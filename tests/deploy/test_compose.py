@@ -65,6 +65,13 @@ def test_streams_may_end_before_the_container_is_killed(document: Document) -> N
     assert grace > effective(document, ROOT, SECRETS).server.shutdown_seconds
 
 
+def test_nobody_is_unhealthy_while_weights_may_still_be_fetched(document: Document) -> None:
+    guide = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"--wait-timeout (\d+)", guide)) == {"3600"}
+    for name in ("vllm", "gateway-a", "gateway-b", "balancer"):
+        assert document["services"][name]["healthcheck"]["start_period"] == "1h"
+
+
 def test_the_gateway_listens_where_it_is_asked(document: Document) -> None:
     server = effective(document, ROOT, SECRETS).server
     assert server.host == "0.0.0.0"  # noqa: S104  # inside its container

@@ -175,3 +175,40 @@ def test_the_example_is_a_plan(tmp_path: Path) -> None:
     assert plan.config == tmp_path / "deploy/passerelle.toml"
     assert plan.replica["others"] is False
     assert len(plan.metrics) == 2
+
+
+BROKEN_OFF = """
+url = "http://127.0.0.1:9"
+model = "m"
+metrics = ["true"]
+[replica]
+hang = "touch gone; {then}"
+wake = "rm gone"
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_what_was_taken_away_half_way_is_given_back_when_the_drill_is_broken_off(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "drill.toml").write_text(BROKEN_OFF.format(then="touch there; sleep 60"))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "deploy.drill", str(tmp_path / "drill.toml"), "--only", "replica",
+        env={**os.environ, "PASSERELLE_DRILL_KEY": "k"}, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(30):
+        while not (tmp_path / "there").exists():  # noqa: ASYNC110  # another process
+            await asyncio.sleep(0.02)
+        process.send_signal(number)
+        _, told = await process.communicate()
+    assert process.returncode == 130
+    assert told.decode() == "drill: broken off; what was changed is put back\n"
+    assert not (tmp_path / "gone").exists()
+
+
+async def test_what_was_taken_away_by_a_command_that_fails_is_given_back(tmp_path: Path) -> None:
+    (tmp_path / "drill.toml").write_text(BROKEN_OFF.format(then="exit 3"))
+    code, printed = await drill(tmp_path, "k", str(tmp_path / "drill.toml"), "--only", "replica")
+    assert code == 1
+    assert "FAILED: `touch gone; exit 3` ended with 3" in printed
+    assert not (tmp_path / "gone").exists()

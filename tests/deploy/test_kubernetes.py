@@ -211,6 +211,17 @@ def test_whatever_scales_by_figures_has_them_read() -> None:
     assert monitors == {"gateway", "vllm"}
 
 
+def test_jobs_are_called_as_the_rules_call_them() -> None:
+    (rules,) = (ROOT / "deploy/prometheus/rules").glob("*.yml")
+    named = {
+        relabeling["replacement"]
+        for monitor in of_kind(load("cluster"), "PodMonitor")
+        for relabeling in monitor["spec"]["podMetricsEndpoints"][0]["relabelings"]
+        if relabeling["targetLabel"] == "job"
+    }
+    assert named == set(re.findall(r'job="([^"]+)"', rules.read_text(encoding="utf-8")))
+
+
 def test_replicas_without_a_way_out_share_weights_that_they_cannot_write() -> None:
     container = vllm(load("offline"))
     assert {"name": "HF_HUB_OFFLINE", "value": "1"} in container["env"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -160,6 +161,16 @@ async def test_both_replicas_answer_and_each_has_a_log_and_cores_of_its_own(up: 
     assert sorted(path.name for path in up.folder.glob("model-server*")) == ["model-server-1.log", "model-server-2.log"]
     cores = [up.server(replica).environ()["VLLM_CPU_OMP_THREADS_BIND"] for replica in (1, 2)]
     assert len(set(cores)) == 2
+
+
+async def test_new_workers_take_over_and_up_goes_on(up: Up) -> None:
+    up.process.send_signal(signal.SIGUSR2)
+    async with asyncio.timeout(60):
+        while "renewal_done" not in (up.folder / "gateway.log").read_text():  # noqa: ASYNC110  # another process
+            await asyncio.sleep(0.1)
+    async with up.client() as client:
+        assert await answer(client)
+    assert up.process.poll() is None
 
 
 async def test_one_that_is_killed_is_missed_by_nobody_and_comes_back(up: Up) -> None:

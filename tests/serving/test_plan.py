@@ -31,6 +31,10 @@ def value(made: Plan, name: str) -> str | None:
     return next((setting.value for setting in made.settings if setting.name == name), None)
 
 
+def reason(made: Plan, name: str) -> str:
+    return next(setting.reason for setting in made.settings if setting.name == name)
+
+
 @pytest.mark.parametrize(
     ("machine", "model", "device", "dtype", "parallel", "sequences"),
     [
@@ -101,7 +105,18 @@ def test_an_awq_checkpoint_takes_the_models_place() -> None:
     made = plan(gpus(T4), "falcon3-10b-instruct")
     assert made.argv[made.argv.index("--model") + 1] == made.model == "tiiuae/Falcon3-10B-Instruct-AWQ"
     assert made.served_name == "falcon3-10b-instruct"
-    assert value(made, "--quantization") is None  # its own config says it
+    assert "--quantization" not in made.argv  # its own config says it
+    assert value(made, "--quantization") == "awq"
+    assert "16 bits do not fit; 4 bits" in reason(made, "--quantization")
+
+
+def test_that_nothing_is_quantised_is_a_line_of_the_plan_as_well() -> None:
+    made = plan(gpus(H100), "falcon3-7b-instruct")
+    assert (value(made, "--quantization"), "--quantization" in made.argv) == ("none", False)
+    assert reason(made, "--quantization") == "16 bits fit: nothing is lost"
+    assert (
+        reason(plan(gpus(H100), "falcon3-7b-instruct", Options(quantization="none")), "--quantization") == "asked for"
+    )
 
 
 def test_the_cache_is_kept_in_8_bits_where_that_saves_the_context() -> None:
@@ -131,7 +146,8 @@ def test_a_checkpoint_that_is_quantised_already_is_not_quantised_again(tmp_path:
     (tmp_path / "model.safetensors.index.json").write_text('{"metadata": {"total_size": 5000000000}}')
     made = plan(gpus(T4), str(tmp_path))
     assert made.memory["weights"] == 5_000_000_000
-    assert value(made, "--quantization") is None
+    assert "--quantization" not in made.argv
+    assert reason(made, "--quantization") == "the checkpoint is quantised already"
     with pytest.raises(PlanError, match=r"--quantization fp8: .* is quantised already"):
         plan(gpus(T4), str(tmp_path), Options(quantization="fp8"))
 
@@ -204,3 +220,15 @@ def test_the_plan_can_be_written_as_json() -> None:
 )
 def test_without_a_wish_the_machine_decides_the_model(machine: Machine, options: Options, model: str) -> None:
     assert choose_model(options, machine) == model
+
+
+def test_a_step_has_a_token_for_every_request_that_was_asked_for() -> None:
+    made = plan(gpus(A4500), "falcon3-3b-instruct", Options(max_num_seqs=4096))
+    assert (value(made, "--max-num-seqs"), value(made, "--max-num-batched-tokens")) == ("4096", "4096")
+
+
+def test_the_reason_for_the_requests_at_once_is_the_one_that_decided() -> None:
+    l4 = gpus(Gpu("NVIDIA L4", 23034 << 20, 22554 << 20, (8, 9)))
+    adapters = Options(adapters=(("a", "x/y"), ("b", "x/y"), ("c", "x/y"), ("d", "x/y")))
+    assert "what the cache holds" in reason(plan(l4, "falcon3-7b-instruct", adapters), "--max-num-seqs")
+    assert "slower than one reads" in reason(plan(l4, "falcon-7b-instruct"), "--max-num-seqs")

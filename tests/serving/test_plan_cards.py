@@ -36,6 +36,10 @@ def test_the_table_holds_the_cards_it_must_and_each_is_whole() -> None:
         ("NVIDIA L40S", "L40S"),
         ("NVIDIA A10G", "A10G"),
         ("rtx-a4500", "RTX A4500"),
+        ("4090", "RTX 4090"),
+        ("a4500", "RTX A4500"),
+        ("RTX A4500 20 GB", "RTX A4500"),
+        ("a100 40", "A100 40GB"),
     ],
 )
 def test_a_card_is_found_by_the_drivers_name_and_by_hand(driver: str, name: str) -> None:

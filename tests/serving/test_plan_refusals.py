@@ -33,7 +33,7 @@ from tests.serving.test_plan import A4500, CPU, GIB, H100, T4, V100, gpus, plan
             "falcon-40b-instruct",
             Options(quantization="none"),
             r"does not fit 1 × NVIDIA H100.*: even with 16 bits its weights need 76\.9 GiB a GPU, where 7\d\.\d GiB are left "
-            r"for them and 4 conversations of 2048 tokens; nearest that fits: here without those options \(fp8\)$",
+            r"for them and 4 conversations of 2048 tokens; nearest that fits: here without --quantization \(fp8\)$",
         ),
         (
             gpus(T4),
@@ -46,7 +46,7 @@ from tests.serving.test_plan import A4500, CPU, GIB, H100, T4, V100, gpus, plan
             gpus(A4500),
             "falcon3-7b-instruct",
             Options(quantization="none"),
-            r"nearest that fits: --max-model-len \d+ here \(16 bits\); here without those options \(fp8\)",
+            r"nearest that fits: --max-model-len \d+ here \(16 bits\); here without --quantization \(fp8\)",
         ),
         (
             gpus(H100, H100),
@@ -60,7 +60,31 @@ from tests.serving.test_plan import A4500, CPU, GIB, H100, T4, V100, gpus, plan
             Options(quantization="awq"),
             r"--quantization awq: .* has no such checkpoint",
         ),
+        (
+            gpus(A4500),
+            "falcon3-7b-instruct",
+            Options(gpu_memory_utilization=0.2),
+            r"nearest that fits: here without --gpu-memory-utilization \(fp8\)$",
+        ),
+        (
+            gpus(A4500),
+            "falcon-40b-instruct",
+            Options(gpu_memory_utilization=0.3),
+            r"nearest that fits: 6 × .* \(bitsandbytes, .*\); one H100 \(bitsandbytes\); --model falcon-7b-instruct here$",
+        ),
+        (
+            gpus(A4500),
+            "falcon3-10b-instruct",
+            Options(adapters=tuple((f"a{number}", "x/y") for number in range(200))),
+            r"nearest that fits: .*--model falcon3-3b-instruct here$",
+        ),
         (gpus(V100), "gemma-3-270m", Options(), r"capability 7\.0, and .* 7\.5 and newer; nearest that fits: one T4"),
+        (
+            gpus(H100),
+            "someone/unknown",
+            Options(quantization="awq"),
+            r"--quantization awq: .*name the one in AWQ as --model",
+        ),
         (
             gpus(V100),
             "someone/unknown",

@@ -131,8 +131,9 @@ def value(made: Plan, name: str) -> str | None:
 
 
 def held(made: Plan) -> str:
-    quantisation = (value(made, "--quantization") or "16 bits").removesuffix("_per_tensor")
-    return "awq" if made.model.endswith("-AWQ") else quantisation
+    quantisation = (value(made, "--quantization") or "").removesuffix("_per_tensor")
+    assert (quantisation == "awq") == made.model.endswith("-AWQ")
+    return "16 bits" if quantisation == "none" else quantisation
 
 
 def weights(model: Model, way: str) -> int:
