@@ -68,6 +68,8 @@ def check_options(options: Options) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise PlanError(f"--{name.replace('_', '-')} {value}: must be 1 or more")
+    if not 0 <= options.port <= 65_535:
+        raise PlanError(f"--port {options.port}: must be 0 to 65535")
     if options.nodes < 1:
         raise PlanError(f"--nodes {options.nodes}: must be 1 or more")
     share = options.gpu_memory_utilization

@@ -75,9 +75,11 @@ def read(path: Path) -> Plan:
     known = {"url", "metrics", "model", "config", "reload", "patience", "replica", "redis"}
     for key in sorted(set(table) - known):
         raise Failed(f"{path}: {key} is unknown; allowed are {', '.join(sorted(known))}")
-    for key in ("url", "model"):
-        if not isinstance(table.get(key), str):
-            raise Failed(f"{path}: {key} is {table.get(key)!r}, but must be a text")
+    kinds: dict[str, type | tuple[type, ...]] = {"url": str, "model": str, "config": str, "reload": str}
+    for key, kind in {**kinds, "metrics": list, "patience": (int, float)}.items():
+        if (key in table or key in ("url", "model")) and not isinstance(table.get(key), kind):
+            allowed = {"metrics": "a list of texts", "patience": "a number"}.get(key, "a text")
+            raise Failed(f"{path}: {key} is {table.get(key)!r}, but must be {allowed}")
     for name, commands in (("replica", {"hang", "wake"}), ("redis", {"stop", "start"})):
         given = table.get(name)
         if given is not None and not (isinstance(given, dict) and commands <= set(given)):

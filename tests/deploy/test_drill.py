@@ -160,6 +160,8 @@ async def test_without_a_key_the_drill_says_what_to_do(tmp_path: Path) -> None:
         ("url = 1", "url is 1, but must be a text"),
         ('url = "http://a"\nmodel = "m"\ncolour = 1', "colour is unknown; allowed are config, "),
         ('url = "http://a"\nmodel = "m"\n[redis]\nstop = "x"', r"\[redis\] must have start and stop"),
+        ('url = "http://a"\nmodel = "m"\nmetrics = "http://b"', "metrics is 'http://b', but must be a list of texts"),
+        ('url = "http://a"\nmodel = "m"\npatience = "long"', "patience is 'long', but must be a number"),
         ("url", "drill.toml: "),
     ],
 )

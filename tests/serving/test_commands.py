@@ -88,6 +88,7 @@ def test_several_cards_and_nodes_are_planned_as_json(capsys: pytest.CaptureFixtu
         (["--gpu", "L4", "--cpu"], "--cpu leaves GPUs alone, and the plan is for L4"),
         (["--adapter", "x"], "--adapter x: must be NAME=FOLDER"),
         (["--quantization", "int3"], "--quantization int3: allowed are none, fp8, awq, bitsandbytes"),
+        (["--port", "70000"], "--port 70000: must be 0 to 65535"),
         (["--nodes", "0"], "--nodes 0: must be 1 or more"),
     ],
 )
