@@ -28,14 +28,15 @@ class Pipe:
         os.set_blocking(descriptor, False)
         os.set_inheritable(descriptor, False)
 
-    def say(self, line: str) -> None:
-        """Say one line; a supervisor that is gone means the end, one that does not listen is let be."""
+    def say(self, line: str) -> bool:
+        """Say one line; a supervisor that does not listen is let be. False: it is gone, which means the end."""
         try:
             os.write(self._descriptor, line.replace("\n", " ").encode() + b"\n")
         except BlockingIOError:
             pass
         except BrokenPipeError:
-            os.kill(os.getpid(), signal.SIGTERM)
+            return False
+        return True
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,7 +48,8 @@ def main(arguments: Sequence[str]) -> int:
 def run(pipe: Pipe, sockets: list[socket.socket]) -> int:
     """Build the application, serve it on the sockets, and tell the supervisor."""
     _follow_the_supervisor()
-    pipe.say(".")
+    if not pipe.say("."):
+        return 1
     from auth.errors import AuthError
     from gateway.app import create_app
     from gateway.commands.preparing import check_addresses, check_folder, prepare
