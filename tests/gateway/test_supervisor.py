@@ -144,19 +144,24 @@ async def test_a_log_that_nobody_reads_any_more_ends_nothing(tmp_path: Path) -> 
             assert await asyncio.wait_for(gateway.process.wait(), 20) == 0
 
 
+def interpreter(folder: Path) -> Path:
+    """A virtual environment that may be moved away."""
+    python, real = folder / "bin" / "python", Path(sys.executable).resolve()
+    python.parent.mkdir(parents=True)
+    python.symlink_to(real)
+    (folder / "pyvenv.cfg").write_text(f"home = {real.parent}\n")
+    return python
+
+
 async def test_a_python_that_is_gone_for_a_while_leaves_the_workers_serving(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = tmp_path / "venv"
-    (own / "bin").mkdir(parents=True)
-    python = own / "bin" / "python"
-    python.symlink_to(Path(sys.executable).resolve())
-    (own / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).resolve().parent}\n")
+    python = interpreter(tmp_path / "venv")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path.cwd()), sysconfig.get_path("purelib")]))
     monkeypatch.setattr(sys, "executable", str(python))
     async with upstream() as model, running(tmp_path, model, 1) as gateway:
         model.answers(says(SENTENCE))
-        python.rename(own / "bin" / "away")
+        python.rename(tmp_path / "away")
         renew(gateway)
         await gateway.logged('"renewal_refused"')
         (line,) = told(gateway, "renewal_refused")
@@ -165,7 +170,7 @@ async def test_a_python_that_is_gone_for_a_while_leaves_the_workers_serving(
         (before,) = workers_of(gateway)
         os.kill(before, signal.SIGKILL)
         await gateway.logged('"worker_unstarted"', 2)
-        (own / "bin" / "away").rename(python)
+        (tmp_path / "away").rename(python)
         await gateway.logged("Application startup complete", 2)
         assert await gateway.answer() == SENTENCE
         await ends(gateway, await stop(gateway), 5)
