@@ -28,7 +28,8 @@ def fault(error: ValidationError) -> str:
 def _shown(key: str, held: Any) -> str:
     # Never a secret, nor what may hold one: an address can carry a password.
     shown = repr(held)
-    secret = not key.startswith("limits.") and any(word in key for word in ("key", "url", "secret"))
+    words = any(word in key for word in ("key", "url", "secret")) or key.endswith("_token")
+    secret = words and not key.startswith("limits.")
     if isinstance(held, dict | list) or "://" in shown or secret:
         return "a value"
     return shown[:80]

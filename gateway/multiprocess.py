@@ -56,7 +56,9 @@ class Workers:
                 with _held(other) as died:
                     if died:
                         self._bury(int(other.stem))
-            metrics = list(MultiProcessCollector.merge([str(file) for file in self._where.glob("*.db")]))
+            metrics = list(
+                MultiProcessCollector.merge([str(file) for file in self._where.glob("*.db") if _filled(file)])
+            )
         for metric in metrics:
             if metric.type == "gauge":
                 metric.samples = [sample for sample in metric.samples if shown(metric, sample.labels)]
@@ -66,12 +68,17 @@ class Workers:
         mark_process_dead(process, str(self._where))
         for kind in _COUNTED:
             file = self._where / f"{kind}_{process}.db"
-            if file.exists():
+            if file.exists() and _filled(file):
                 counts = MmapedDict(str(self._where / f"{kind}_{_NOBODY}.db"))
                 for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file)):
                     counts.write_value(key, counts.read_value(key)[0] + value, 0.0)
                 counts.close()
                 file.unlink()
+
+
+def _filled(file: Path) -> bool:
+    """Not so for a moment after it was made, or for ever, if its worker was killed in that moment."""
+    return file.stat().st_size > 0
 
 
 @contextmanager

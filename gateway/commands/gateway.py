@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from gateway import multiprocess
     from gateway.commands.binding import bind
     from gateway.commands.worker import facts
-    from gateway.settings import load
+    from gateway.settings import BadSettings, load
 
     for name in ("host", "port", "workers"):
         if getattr(args, name) is not None:
@@ -58,7 +58,12 @@ def run(args: argparse.Namespace) -> int:
     settings = load()
     settings.require_models()
     sockets = bind(settings.server.host, settings.server.port)
-    multiprocess.open_folder()  # whichever worker is asked for metrics answers for all, also for those before it
+    try:
+        multiprocess.open_folder()  # whichever worker is asked for metrics answers for all, also for those before it
+    except OSError as error:
+        raise BadSettings(
+            f"TMPDIR holds no folder for the metrics of the workers ({error.strerror}): mount a writable /tmp, or set TMPDIR."
+        ) from None
     # Another program in this process's place: what was imported to read the configuration costs three times as much memory.
     command = [*python(), "-m", "gateway.commands.workers", json.dumps(facts(settings))]
     sys.stderr.flush()

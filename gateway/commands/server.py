@@ -47,7 +47,10 @@ class Grace(NamedTuple):
 
 
 class Server(uvicorn.Server):
-    """`prepare` is awaited before the application starts, `beat` called twice a second, `ready` once connections are accepted."""
+    """`prepare` is awaited before the application starts, `ready` called once connections are accepted.
+
+    `beat` is called twice a second, and says whether anybody heard it: if not, that is as a SIGTERM.
+    """
 
     def __init__(
         self,
@@ -55,8 +58,8 @@ class Server(uvicorn.Server):
         stopping: Stopping,
         grace: Grace,
         prepare: Callable[[], Awaitable[None]],
-        beat: Callable[[], None],
-        ready: Callable[[], None],
+        beat: Callable[[], bool],
+        ready: Callable[[], object],
     ) -> None:
         super().__init__(config)
         self._stopping, self._grace = stopping, grace
@@ -146,7 +149,10 @@ class Server(uvicorn.Server):
 
     async def _live(self) -> None:
         while True:
-            self._beat()
+            if (
+                not self._beat() and not self._stopping.begun
+            ):  # begun, it stops in its time: a second signal would hasten it
+                self.handle_exit(signal.SIGTERM, None)
             await asyncio.sleep(0.5)
 
     def _end_for_sure(self) -> None:

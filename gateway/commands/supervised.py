@@ -33,12 +33,17 @@ class Worker:
     """One process; `ready` once it accepts connections, with the `facts` it told."""
 
     def __init__(self, sockets: Sequence[int]) -> None:
+        """Raises OSError where no process can be started: no memory, no Python."""
+        interpreter = python()
         self._pipe, theirs = os.pipe()
         os.set_blocking(self._pipe, False)
-        command = [*python(), "-m", "gateway.commands.worker", str(theirs), *map(str, sockets)]
+        command = [*interpreter, "-m", "gateway.commands.worker", str(theirs), *map(str, sockets)]
         before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD | {signal.SIGINT})
         try:
             self._process = subprocess.Popen(command, pass_fds=(theirs, *sockets))  # noqa: S603  # our own program
+        except OSError:
+            os.close(self._pipe)
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(theirs)

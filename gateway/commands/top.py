@@ -160,6 +160,8 @@ def _keys(args: argparse.Namespace, urls: Sequence[str]) -> list[Callable[[], st
     key = os.environ.get("PASSERELLE_TOKEN", "").strip()
     if not key:
         raise BadSettings("PASSERELLE_TOKEN is not set: set it, give --key-file FILE, or log in with --user NAME.")
+    if not _is_key(key):
+        raise BadSettings("PASSERELLE_TOKEN holds a value that is not one API key or token and nothing else.")
     return [lambda: key] * len(urls)
 
 
@@ -194,9 +196,13 @@ def _key_in(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
         raise BadSettings(f"--key-file holds {str(path)!r}, which cannot be read: {reason}.") from None
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
+    if not _is_key(key):
         raise BadSettings(f"--key-file holds {str(path)!r}, which must hold one API key or token and nothing else.")
     return key
+
+
+def _is_key(text: str) -> bool:
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
 def _base(url: str) -> str:

@@ -28,14 +28,15 @@ class Pipe:
         os.set_blocking(descriptor, False)
         os.set_inheritable(descriptor, False)
 
-    def say(self, line: str) -> None:
-        """Say one line; a supervisor that is gone means the end, one that does not listen is let be."""
+    def say(self, line: str) -> bool:
+        """Say one line; a supervisor that does not listen is let be. False: it is gone, which means the end."""
         try:
             os.write(self._descriptor, line.replace("\n", " ").encode() + b"\n")
         except BlockingIOError:
             pass
         except BrokenPipeError:
-            os.kill(os.getpid(), signal.SIGTERM)
+            return False
+        return True
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,7 +48,8 @@ def main(arguments: Sequence[str]) -> int:
 def run(pipe: Pipe, sockets: list[socket.socket]) -> int:
     """Build the application, serve it on the sockets, and tell the supervisor."""
     _follow_the_supervisor()
-    pipe.say(".")
+    if not pipe.say("."):
+        return 1
     from auth.errors import AuthError
     from gateway.app import create_app
     from gateway.commands.preparing import check_addresses, check_folder, prepare
@@ -66,7 +68,7 @@ def run(pipe: Pipe, sockets: list[socket.socket]) -> int:
         app = create_app(settings, load, stopping)
         grace = Grace(settings.server.drain_seconds, settings.server.shutdown_seconds)
         Server(
-            _config(app, settings),
+            uvicorn_config(app, settings),
             stopping,
             grace,
             prepare=lambda: prepare(settings),
@@ -96,7 +98,8 @@ def _follow_the_supervisor() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-def _config(app: Any, settings: Settings) -> Any:
+def uvicorn_config(app: Any, settings: Settings) -> Any:
+    """How uvicorn serves the application."""
     import uvicorn
 
     server = settings.server

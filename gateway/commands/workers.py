@@ -90,24 +90,30 @@ class Supervisor:
             for worker in self._everybody():
                 worker.tell(signal.SIGHUP)
         elif number == signal.SIGUSR2 and not self._stopping:
-            say("renewal_begun", workers=len(self._workers))
-            self._old, self._failures, self._not_before = deque(self._workers), 0, 0.0
+            self._begin_renewal()
         elif number in (signal.SIGTERM, signal.SIGINT):
             self._stop(signal.Signals(number), now)
+
+    def _begin_renewal(self) -> None:
+        say("renewal_begun", workers=len(self._workers))
+        if self._fresh is not None:  # what it has read may have changed since
+            self._retire(self._fresh)
+            self._fresh = None
+        self._old, self._failures, self._not_before = deque(self._workers), 0, 0.0
 
     def _stop(self, number: signal.Signals, now: float) -> None:
         if self._stopping and now - self._stopped_at < _TWICE_SECONDS:
             return
-        seconds = KILL_SECONDS + (0 if self._stopping else self._facts["shutdown_seconds"])
-        say("stopping", signal=number.name, hastened=self._stopping)
-        if not self._stopping:
+        hastened = self._stopping
+        say("stopping", signal=number.name, hastened=hastened)
+        if not hastened:
             self._stopped_at, self._stopping = now, True
             self._leaving, self._workers, self._fresh = self._everybody(), [], None
             for descriptor in self._sockets:  # or whoever comes now would wait for nobody
                 os.close(descriptor)
         for worker in self._leaving:
             worker.tell(signal.SIGTERM)
-            worker.kill_at = min(worker.kill_at, now + seconds)
+            worker.kill_at = min(worker.kill_at, now + KILL_SECONDS + (0 if hastened else self._grace(worker)))
 
     def _reap(self, worker: Worker, now: float) -> None:
         """Put away a worker that has ended; kill one that should have, or that hangs."""
@@ -133,17 +139,27 @@ class Supervisor:
             worker.heard, worker.kill_at = now, now + KILL_SECONDS
 
     def _lost(self, worker: Worker, how: str, now: float) -> None:
+        if not self._served and self._fresh is not None:  # it may have read another configuration: all is up to it
+            self._workers, self._fresh, self._old = [self._fresh], None, deque()
+            return
         if not self._served:
             # A configuration that cannot work: the next one would fail in the same way.
-            print(f"passerelle: {_sentence(how)}", file=sys.stderr, flush=True)
-            self._code = 1
-            self._stopping = True
+            self._give_up(_sentence(how))
             return
         steady = worker.ready_since is not None and now - worker.ready_since > _STEADY_SECONDS
+        pause = self._pause(now, steady=steady)
+        say("worker_lost", "error", pid=worker.pid, reason=_sentence(how), next_start_seconds=pause)
+
+    def _give_up(self, reason: str) -> None:
+        _write(f"passerelle: {reason}")
+        self._code, self._stopping = 1, True
+
+    def _pause(self, now: float, *, steady: bool = False) -> float:
+        """The seconds until a worker is started again."""
         self._failures = 0 if steady else self._failures + 1
         pause = 0.0 if steady else min(0.5 * 2**self._failures, _LONGEST_SECONDS)
         self._not_before = now + pause
-        say("worker_lost", "error", pid=worker.pid, reason=_sentence(how), next_start_seconds=pause)
+        return pause
 
     def _renew(self) -> None:
         """One step of replacing the old workers: at most one more than usual is there at any time."""
@@ -154,7 +170,11 @@ class Supervisor:
         while self._old and self._old[0] not in self._workers:  # it died meanwhile, and has been replaced
             self._old.popleft()
         if self._old and not self._leaving:
-            self._fresh = Worker(self._sockets)
+            try:
+                self._fresh = Worker(self._sockets)
+            except OSError as error:
+                self._old = deque()
+                say("renewal_refused", "error", reason=_unstartable(error), workers=len(self._workers))
 
     def _take_place(self, fresh: Worker) -> None:
         old = self._old.popleft() if self._old else None
@@ -171,7 +191,11 @@ class Supervisor:
     def _retire(self, worker: Worker) -> None:
         self._leaving.append(worker)
         worker.tell(signal.SIGUSR1)
-        worker.kill_at = time.monotonic() + self._facts["shutdown_seconds"] + KILL_SECONDS
+        worker.kill_at = time.monotonic() + self._grace(worker) + KILL_SECONDS
+
+    def _grace(self, worker: Worker) -> float:
+        """The time of its streams, by the settings that it was started with."""
+        return float((worker.facts or self._facts)["shutdown_seconds"])
 
     def _fill(self, now: float) -> None:
         """Have as many workers as there should be; the first one alone, as it may find that nothing works."""
@@ -180,10 +204,19 @@ class Supervisor:
             self._learn(next(worker for worker in self._workers if worker.ready))
             say("serving", **self._facts)
         wanted = self._facts["workers"] if self._served else 1
-        while len(self._workers) < wanted and now >= self._not_before:
-            self._workers.append(Worker(self._sockets))
+        while len(self._workers) < wanted and now >= self._not_before and not self._stopping:
+            self._start(now)
         while len(self._workers) > wanted and not self._old and self._fresh is None:
             self._retire(self._workers.pop())
+
+    def _start(self, now: float) -> None:
+        try:
+            self._workers.append(Worker(self._sockets))
+        except OSError as error:
+            if not self._served:
+                self._give_up(_unstartable(error))
+                return
+            say("worker_unstarted", "error", reason=_unstartable(error), next_start_seconds=self._pause(now))
 
     def _learn(self, worker: Worker) -> None:
         self._facts = worker.facts
@@ -200,7 +233,16 @@ def say(event: str, level: str = "info", **fields: Any) -> None:
     """One line of the log, in the form of the workers'."""
     at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     line = {**fields, "event": event, "level": level, "timestamp": at, "supervisor": os.getpid()}
-    print(json.dumps(line, ensure_ascii=False), file=sys.stderr, flush=True)
+    _write(json.dumps(line, ensure_ascii=False))
+
+
+def _write(line: str) -> None:
+    with suppress(OSError):  # nobody reads, or the disk is full: the workers go on all the same
+        os.write(sys.stderr.fileno(), f"{line}\n".encode(errors="backslashreplace"))
+
+
+def _unstartable(error: OSError) -> str:
+    return f"no process can be started: {error.strerror or type(error).__name__} ({sys.executable})."
 
 
 def _sentence(how: str) -> str:

@@ -244,3 +244,11 @@ def test_a_signing_key_that_is_broken(tmp_path: Path) -> None:
     assert refused(written(tmp_path)).startswith(f"The signing key {folder}/0001.pem holds no private key")
     (folder / "0001.pem").chmod(0o644)
     assert f"run `chmod 600 {folder}/0001.pem`" in refused(written(tmp_path))
+
+
+def test_a_machine_without_a_folder_for_temporary_files_is_told_what_to_do(tmp_path: Path) -> None:
+    nowhere = "import sys, tempfile; tempfile.tempdir = '/nowhere'; from gateway.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", nowhere, "gateway", "--config", str(written(tmp_path))]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    told = "passerelle: TMPDIR holds no folder for the metrics of the workers (No such file or directory): mount a writable /tmp"
+    assert (ended.returncode, ended.stderr.strip()) == (1, f"{told}, or set TMPDIR.")

@@ -113,3 +113,12 @@ def test_a_worker_that_lives_is_not_taken_for_dead(tmp_path: Path) -> None:
     (tmp_path / f"counter_{os.getpid()}.db").write_bytes((8).to_bytes(4, "little") + bytes(60))
     assert living.collect(lambda metric, labels: True) == []
     assert (tmp_path / f"counter_{os.getpid()}.db").exists()
+
+
+async def test_files_that_a_killed_worker_had_only_just_made_stop_no_scrape(tmp_path: Path) -> None:
+    async with upstream() as model, two_workers(tmp_path, model.url) as gateway:
+        folder = metrics_folder(served_by(gateway)[0])
+        for name in ("999999.worker", "counter_999999.db", "histogram_999999.db", "counter_0.db"):
+            (folder / name).touch()
+        found = await until(gateway, lambda found: found.of("workers") == 2)
+        assert found.of("config_reloads_total", result="ok") == 0

@@ -101,6 +101,10 @@ ISSUER = "[auth.issuers.acme]\nissuer = 'https://i'\naudience = 'a'\njwks_url = 
         ("[sevrer]\nport = 1", "sevrer is not a setting (see passerelle.example.toml"),
         ("server = 8000", "server holds 8000, but this must be a table."),
         ("[auth]\ntoken_seconds = 0", "auth.token_seconds holds 0, but input should be greater than"),
+        (
+            "[server]\nmetrics_token = 'hunter2'",
+            "server.metrics_token holds a value, but value should have at least 16 items",
+        ),
         ("[auth]\npublic_url = 'http://ia.example'", "auth.public_url holds a value, but must be an https:// address"),
         (
             "[auth]\nsigning_key = 'x'\nsigning_keys = 'y'",

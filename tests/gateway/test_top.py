@@ -146,6 +146,12 @@ async def test_a_wrong_command_is_one_sentence(words: tuple[str, ...], said: str
     assert await top(*words) == (1, "", f"passerelle: {said}\n")
 
 
+@pytest.mark.parametrize("token", ["psl_one\npsl_two", "psl_\u2192"])
+async def test_what_cannot_be_sent_as_a_key_is_not_shown(token: str) -> None:
+    said = "PASSERELLE_TOKEN holds a value that is not one API key or token and nothing else."
+    assert await top("--url", "http://127.0.0.1:9", token=token) == (1, "", f"passerelle: {said}\n")
+
+
 async def test_every_is_a_number_of_seconds() -> None:
     for text in ("0", "soon", "nan"):
         code, _, err = await top("--every", text)
