@@ -115,23 +115,24 @@ def _watch(gateways: Sequence[Gateway], every: float) -> int:
     from gateway.commands.screen import view
     from gateway.commands.terminal import Keys
 
-    # The terminal has to be put back however this ends.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # The terminal has to be put back however this ends. Nothing is raised: it could be in a finaliser, where it is passed over.
+    codes: list[int] = []
+    signal.signal(signal.SIGINT, lambda *_: codes.append(0))
+    signal.signal(signal.SIGTERM, lambda *_: codes.append(128 + signal.SIGTERM))
     ended, console = threading.Event(), Console(highlight=False)
     for gateway in gateways:
         threading.Thread(target=_keep_looking, args=(gateway, every, ended), daemon=True).start()
     shown: Any = None
     try:
         with Keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
-            while True:
+            while not codes:
                 now = ([gateway.seen for gateway in gateways], console.size)
                 if now != shown:
                     live.update(view(now[0], height=console.height), refresh=True)
                     shown = now
                 if "q" in keys.pressed(_KEYS).lower():
-                    return 0
-    except KeyboardInterrupt:
-        return 0
+                    codes.append(0)
+        return codes[0]
     finally:
         ended.set()
 

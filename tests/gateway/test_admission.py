@@ -23,11 +23,18 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
+def entering(pool: Admission, tenant: str) -> asyncio.Task[Place]:
+    """One request; whether a test looks at how it ended is the test's affair."""
+    task = asyncio.create_task(pool.enter(tenant))
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    return task
+
+
 async def waiting(pool: Admission, *tenants: str) -> list[asyncio.Task[Place]]:
     """One request after another that does not get a place at once."""
     tasks = []
     for tenant in tenants:
-        tasks.append(asyncio.create_task(pool.enter(tenant)))
+        tasks.append(entering(pool, tenant))
         await turns()
     return tasks
 
@@ -90,7 +97,7 @@ async def test_tenants_with_as_much_under_way_take_turns() -> None:
 async def test_one_request_waits_for_one_place_behind_a_thousand_of_another_tenant() -> None:
     pool = admission(places=4, length=1000)
     places = [await pool.enter("a") for _ in range(4)]
-    crowd = [asyncio.create_task(pool.enter("a")) for _ in range(1000)]
+    crowd = [entering(pool, "a") for _ in range(1000)]
     await turns()
     (one,) = await waiting(pool, "b")
     places[0].leave()
@@ -204,7 +211,7 @@ async def test_whatever_happens_the_counts_are_true_and_no_place_stays_empty(
     left: set[int] = set()
     for step, tenant, number in steps:
         if step == "enter":
-            tasks.append((tenant, asyncio.create_task(pool.enter(tenant))))
+            tasks.append((tenant, entering(pool, tenant)))
         elif tasks:
             chosen = number % len(tasks)
             task = tasks[chosen][1]
