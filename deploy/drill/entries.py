@@ -23,33 +23,38 @@ def replica(here: Installation) -> str:
     if trouble := here.troubled():
         raise Failed(f"a replica is in trouble before the drill begins: {', '.join(sorted(trouble))}")
     allowed = {200} if others else {200, 502, 503, 504}
-    slowest = 0.0
 
-    def answered() -> None:
-        nonlocal slowest
+    def slowest() -> float:
+        """Four callers at once; how long the slowest waited."""
         began = time.monotonic()
-        with ThreadPoolExecutor(4) as pool:
+        with ThreadPoolExecutor(len(QUESTIONS)) as pool:
             replies = list(pool.map(here.chat, QUESTIONS))
-        slowest = max(slowest, time.monotonic() - began)
         for reply in replies:
             if reply.status not in allowed:
                 raise Failed(f"a caller was answered {reply.status}: {reply.body[:200].decode(errors='replace')}")
             if reply.status == 503 and "retry-after" not in reply.headers:
                 raise Failed("a 503 has no Retry-After")
+        return time.monotonic() - began
 
-    def noticed() -> bool:
-        answered()
-        return bool(here.troubled())
+    waits: list[float] = []
+    with here.without(here.plan.replica["hang"], here.plan.replica["wake"]), ThreadPoolExecutor(1) as callers:
+        asked = callers.submit(slowest)
 
-    with here.without(here.plan.replica["hang"], here.plan.replica["wake"]):
+        def noticed() -> bool:
+            nonlocal asked
+            if asked.done():  # whoever hangs may be found by callers alone
+                waits.append(asked.result())
+                asked = callers.submit(slowest)
+            return bool(here.troubled())
+
         seen = here.until(noticed, "the hung replica in the metrics")
-        slowest_before, slowest = slowest, 0.0
-        answered()
+        waits.append(asked.result())
+        afterwards = slowest()
     back = here.until(lambda: not here.troubled(), "the replica's return")
     here.until(lambda: here.chat().status == 200, "an answer after the replica's return")
     told = "every caller answered" if others else "callers told to come back"
     return (
-        f"{told}; noticed after {seen:.1f} s (slowest answer {slowest_before:.1f} s, then {slowest:.1f} s); "
+        f"{told}; noticed after {seen:.1f} s (slowest answer {max(waits):.1f} s, then {afterwards:.1f} s); "
         f"back after {back:.1f} s"
     )
 
