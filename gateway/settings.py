@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from gateway.bounds import Limits
@@ -21,7 +21,7 @@ from gateway.faults import fault
 from gateway.guard_settings import Guards
 from gateway.identity import Auth
 from gateway.money import Tariff
-from gateway.target import BadKeyFile, Count, Part, Seconds, Target
+from gateway.target import BadKeyFile, Count, Part, Seconds, Target, distinct
 from gateway.tokenizer import BadTokenizer, Tokenizer
 from gateway.trace_settings import Tracing
 from gateway.webhooks import Alerting
@@ -48,6 +48,14 @@ class Server(Part):
     trusted_proxies: list[str] = Field(default_factory=list)
     cors_origins: list[str] = Field(default_factory=list)
     metrics_token: Annotated[SecretStr, Field(min_length=16)] | None = None
+
+    @model_validator(mode="after")
+    def _drains_before_it_stops(self) -> Self:
+        if self.drain_seconds > self.shutdown_seconds:
+            raise ValueError(
+                f"has drain_seconds = {self.drain_seconds:g}, but shutdown_seconds, which holds it, is {self.shutdown_seconds}"
+            )
+        return self
 
 
 class State(Part):
@@ -107,7 +115,7 @@ class Model(Part):
     For callers of other tenants than `tenants` it is as if it were not there; by default it is there for everybody.
     """
 
-    targets: Annotated[list[str], Field(min_length=1)]
+    targets: Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
     owned_by: str = "passerelle"
     tenants: Annotated[list[str], Field(min_length=1)] | None = None
 

@@ -14,6 +14,7 @@ from serving.errors import ServingError
 CARDS = Path(__file__).resolve().parent / "data" / "cards.toml"
 MIB = 1 << 20
 
+MOST_CARDS = 64
 _COUNTED = re.compile(r"(?:(\d+)\s*[x×*]\s*)?(\S.*)", re.IGNORECASE)
 _MAKERS = re.compile(r"nvidia|geforce|tesla|rtx|[^a-z0-9]")
 
@@ -84,7 +85,11 @@ def parse_cards(text: str) -> tuple[int, Card]:
     """`2xH100` or `RTX A4500` as (number, card). Raises CardError."""
     found = _COUNTED.fullmatch(text.strip())
     if found is None or found[1] == "0":
-        raise CardError(f"--gpus {text!r}: must be a number and a card, as in 2xH100")
+        raise CardError(f"--gpus {text!r}: must be a number and a card, as in 2xH100; all of one kind")
+    if int(found[1] or 1) > MOST_CARDS:
+        raise CardError(
+            f"--gpus {text!r}: must be at most {MOST_CARDS} of one machine (--nodes says how many machines)"
+        )
     return int(found[1] or 1), find_card(found[2])
 
 

@@ -112,7 +112,9 @@ def options_from(arguments: argparse.Namespace) -> Options:
         "otlp_traces_endpoint",
     )
     adapters = tuple(parse_adapter(text) for text in arguments.adapter)
-    gpus = getattr(arguments, "gpus", None) or getattr(arguments, "gpu", None)  # only `plan` has them
+    gpus = getattr(arguments, "gpus", None)  # only `plan` has them
+    if gpus is None:
+        gpus = getattr(arguments, "gpu", None)
     return Options(**{name: getattr(arguments, name) for name in names}, adapters=adapters, gpus=gpus)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 
 from serving.plan import Plan
@@ -17,6 +18,7 @@ def describe(plan: Plan) -> str:
         f"licence: {plan.licence}",
         "",
         *_table(plan.settings),
+        *_idle(plan),
         "",
         *_memory(plan),
         *_expected(plan),
@@ -25,6 +27,21 @@ def describe(plan: Plan) -> str:
         f"  {shlex.join(plan.argv)}",
     ]
     return "\n".join(lines)
+
+
+def _idle(plan: Plan) -> list[str]:
+    """What of the machine such a plan leaves alone."""
+    sizes = [int(s.value) for s in plan.settings if s.name in ("--tensor-parallel-size", "--pipeline-parallel-size")]
+    idle = plan.gpus - math.prod(sizes)
+    if plan.device != "cuda" or idle <= 0:
+        return []
+    replicas = plan.gpus // math.prod(sizes)
+    use = (
+        f": `passerelle up --replicas {replicas}` serves on {replicas * math.prod(sizes)} of them"
+        if replicas > 1
+        else ""
+    )
+    return ["", f"{idle} of {plan.gpus} GPUs stay idle{use}"]
 
 
 def _table(settings: tuple[Setting, ...]) -> list[str]:

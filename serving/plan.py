@@ -29,7 +29,8 @@ class Plan:
     """Everything needed to start the model server. `memory` maps parts to bytes; `defaults`, `template_tokens` see Profile.
 
     `memory` is the fullest GPU's, or the machine's on a CPU. `sequences` are computed at once at most; `adapters` are the
-    names of fine-tuned models served beside `served_name`; `expected` is what the plan leads one to expect.
+    names of fine-tuned models served beside `served_name`; `expected` is what the plan leads one to expect;
+    `gpus` are all there are, used or not.
     """
 
     profile: str
@@ -51,6 +52,7 @@ class Plan:
     adapters: tuple[str, ...] = ()
     machine: str = ""
     expected: Expected = field(default_factory=Expected)
+    gpus: int = 0
 
     @property
     def url(self) -> str:
@@ -113,6 +115,7 @@ def make_plan(machine: Machine, profile: Profile, options: Options, python: Path
         adapters=tuple(name for name, _ in options.adapters),
         machine=decided.machine,
         expected=decided.expected,
+        gpus=len(machine.gpus) * options.nodes if on_gpu else 0,
     )
 
 

@@ -46,9 +46,9 @@ def make(options: Options, machine: Machine | None = None, *, runnable: bool = T
     With `runnable` False an environment with vLLM need not be here. Raises ServingError.
     """
     check_options(options)
-    if options.gpus and options.cpu:
+    if options.gpus is not None and options.cpu:
         raise PlanError(f"--cpu leaves GPUs alone, and the plan is for {options.gpus}: give one of them")
-    if options.gpus:
+    if options.gpus is not None:
         machine, python = _elsewhere(options.gpus), PLACEHOLDER
     else:
         machine = machine or read_machine()

@@ -6,8 +6,8 @@
 
 The key of an administrator of the installation is in $PASSERELLE_DRILL_KEY:
   passerelle keys add drill --user root --scope admin --scope operate --scope tenants --scope chat --scope models --expires-in 1
-Everything is put back as it was, also after a failure, Ctrl-C or SIGTERM; the drill's own tenants stay, disabled. Exit code 0
-when every entry passed.
+Everything is put back as it was, also after a failure, Ctrl-C or SIGTERM; the drill's own tenants stay, disabled. An
+entry that the installation does not allow is skipped with the reason. Exit code 0 when none failed and one at least passed.
 """
 
 from __future__ import annotations
@@ -73,13 +73,27 @@ def main() -> int:
     except Failed as error:
         print(f"drill: {error}", file=sys.stderr)
         return 1
+    if refused := _refused(here):
+        print(f"drill: {refused} (--help says how to make a key)", file=sys.stderr)
+        return 1
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         results = [_perform(name, here) for name in options.only or ENTRIES]
     except KeyboardInterrupt:
         print("drill: broken off; what was changed is put back", file=sys.stderr)
         return 130
+    counts = [results.count(passed) for passed in (True, False, None)]
+    print("{} passed, {} failed, {} skipped".format(*counts))
     return 0 if False not in results and True in results else 1
+
+
+def _refused(here: Installation) -> str:
+    """Why no entry can be tried with this key; empty when it is good, or when nobody answers, as the entries will tell."""
+    try:
+        reply = here.ask("GET", "/admin/audit?limit=1")
+    except Failed:
+        return ""
+    return f"${KEY} is not let in: {reply.body[:200].decode(errors='replace')}" if reply.status in (401, 403) else ""
 
 
 def _perform(name: str, here: Installation) -> bool | None:

@@ -68,10 +68,10 @@ def run(args: argparse.Namespace) -> int:
     if address.get_backend_name() == "sqlite" and not Path(str(address.database)).is_file():
         return 0  # nobody has started it yet, and opening the file would make it
     for table, name in asyncio.run(_strangers(settings)):
-        print(
-            f"passerelle: {table} names {name!r}, which is no tenant yet: passerelle tenants add {name}",
-            file=sys.stderr,
-        )
+        what = f"no tenant yet: passerelle tenants add {name}"
+        if table == "limits.users":
+            what = "the id of no user or client, so it limits nobody: passerelle users list shows the ids"
+        print(f"passerelle: {table} names {name!r}, which is {what}", file=sys.stderr)
     return 0
 
 
@@ -89,22 +89,25 @@ def _show_guards(settings: Settings) -> None:
 
 
 async def _strangers(settings: Settings) -> list[tuple[str, str]]:
-    """Tenants that a table names and the database does not know, if it can be asked."""
+    """Tenants and callers that a table names and the database does not know, if it can be asked."""
     from sqlalchemy import select
     from sqlalchemy.exc import SQLAlchemyError
 
     from auth import database
-    from auth.tables import tenants
+    from auth.tables import clients, tenants, users
 
     named = [("guards.tenants", name) for name in settings.guards.tenants]
     named += [("limits.tenants", name) for name in settings.limits.tenants]
+    if not settings.auth.issuers:  # theirs have any id
+        named += [("limits.users", name) for name in settings.limits.users]
     if not named:
         return []
     issued = {name for entry in settings.auth.issuers.values() for name in (entry.tenant, *entry.tenants) if name}
     engine = database.engine(settings.state.database(), statement_s=_ASK_SECONDS)
     try:
         async with asyncio.timeout(_ASK_SECONDS), engine.connect() as connection:
-            known = set((await connection.execute(select(tenants.c.name))).scalars())
+            asked = (tenants.c.name, users.c.id, clients.c.id)
+            known = {name for column in asked for name in (await connection.execute(select(column))).scalars()}
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         print(
             f"passerelle: the tenants were not compared, as the database does not answer ({type(error).__name__}).",

@@ -85,7 +85,9 @@ def run(args: argparse.Namespace) -> int:
         raise BadSettings(f"--replicas holds {args.replicas}, but must be 1 or more.")
     if settings.tracing.endpoint is not None and not args.otlp_traces_endpoint:
         args.otlp_traces_endpoint = settings.tracing.address()
-    port = args.gateway_port or _free_port(settings.server.port)
+    if args.once and not args.demo:
+        raise BadSettings("--once is for --demo, which asks one question, but --demo was not given.")
+    port = _asked_port(args.gateway_port) if args.gateway_port else _free_port(settings.server.port)
     folder = settings.state.directory
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     ports, visible = model_ports(args.port, args.replicas, port), os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -236,6 +238,20 @@ def model_ports(first: int, number: int, gateway: int) -> list[int]:
         return list(range(first, first + number))
     wanted = [port for port in range(first, first + number + 1) if port != gateway]
     return [_free_port(port) for port in wanted[:number]]
+
+
+def _asked_port(wanted: int) -> int:
+    """The port that was asked for; raises BadSettings before minutes are spent on a model when it is taken."""
+    from gateway.settings import BadSettings
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "ports are 1 to 65535"
+            raise BadSettings(f"--gateway-port holds {wanted}, which cannot be had: {reason}.") from None
+    return wanted
 
 
 def _free_port(wanted: int) -> int:

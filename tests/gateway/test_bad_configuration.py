@@ -73,6 +73,11 @@ def written(folder: Path, more: str = "") -> Path:
         ("[fail_policy]\nredis = 'pray'", "fail_policy.redis holds 'pray', but input should be 'degrade' or 'refuse'."),
         ("[models.n]\ntargets = ['none']", "models.n.targets holds 'none', which is no target (allowed: local)."),
         ("[targets.b]\nkind = 'vllm'\nmodel = 'x'", "targets.b.urls is missing"),
+        ("[models.n]\ntargets = ['local', 'local']", "models.n.targets holds a value, but entry 2 stands there twice."),
+        (
+            "[targets.b]\nkind = 'vllm'\nmodel = 'x'\nurls = ['http://b/v1', 'http://b/v1']",
+            "targets.b.urls holds a value, but entry 2 stands there twice.",
+        ),
         (
             f"[targets.b]\nkind = 'vllm'\nmodel = 'x'\nurls = ['ftp://u:{SECRET}@h']",
             "targets.b.urls.0 holds a value, but URL scheme should be 'http' or 'https'.",
@@ -194,6 +199,11 @@ def test_a_wrong_file(tmp_path: Path, make: Callable[[Path], object], sentence: 
             "server.port holds '70000', but input should be less than or equal to 65535.",
         ),
         ("PASSERELLE_SERVER_PORT", "8000", "PASSERELLE_SERVER_PORT is set in the environment, but is not a setting"),
+        (
+            "PASSERELLE_SERVER__DRAIN_SECONDS",
+            "100",
+            "server has drain_seconds = 100, but shutdown_seconds, which holds it, is",
+        ),
         ("PASSERELLE_SERVER__PROT", "8000", "server.prot is not a setting"),
         ("PASSERELLE_MODELS", "m", "PASSERELLE_MODELS holds no JSON, but lists and tables are written as JSON in the"),
         (

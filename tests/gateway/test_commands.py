@@ -180,7 +180,8 @@ def test_the_least_length_of_a_password_is_the_configured_one(tmp_path: Path) ->
 
 def test_a_check_shows_the_guards_in_force_and_names_tenants_that_do_not_exist(tmp_path: Path) -> None:
     config = tmp_path / "passerelle.toml"
-    tables = "[guards.tenants.acme]\nlanguage.mode = 'annotate'\n[guards.tenants.typo]\n[limits.tenants.lost]\nconcurrent = 3\n"
+    limits = "[limits.tenants.lost]\nconcurrent = 3\n[limits.users.bob]\nconcurrent = 3\n"
+    tables = f"[guards.tenants.acme]\nlanguage.mode = 'annotate'\n[guards.tenants.typo]\n{limits}"
     text = f"[state]\ndirectory = '{tmp_path}'\n{TARGET}[models.m]\ntargets = ['local']\n{tables}"
     config.write_text(text)
     before = passerelle("config", "check", str(config))
@@ -193,4 +194,6 @@ def test_a_check_shows_the_guards_in_force_and_names_tenants_that_do_not_exist(t
     assert check.stderr.splitlines() == [
         "passerelle: guards.tenants names 'typo', which is no tenant yet: passerelle tenants add typo",
         "passerelle: limits.tenants names 'lost', which is no tenant yet: passerelle tenants add lost",
+        "passerelle: limits.users names 'bob', which is the id of no user or client, so it limits nobody: "
+        "passerelle users list shows the ids",
     ]

@@ -80,3 +80,16 @@ def test_no_replica_at_all_is_refused_in_one_sentence(tmp_path: Path) -> None:
     failed = passerelle("up", "--replicas", "0", PASSERELLE_STATE__DIRECTORY=str(tmp_path))
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr == "passerelle: --replicas holds 0, but must be 1 or more.\n"
+
+
+def test_what_cannot_be_is_refused_before_a_model_is_started(tmp_path: Path) -> None:
+    once = passerelle("up", "--once", PASSERELLE_STATE__DIRECTORY=str(tmp_path))
+    assert (once.returncode, once.stdout) == (1, "")
+    assert once.stderr == "passerelle: --once is for --demo, which asks one question, but --demo was not given.\n"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        refused = passerelle("up", "--gateway-port", port, PASSERELLE_STATE__DIRECTORY=str(tmp_path))
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == f"passerelle: --gateway-port holds {port}, which cannot be had: Address already in use.\n"

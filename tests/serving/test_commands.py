@@ -89,6 +89,8 @@ def test_several_cards_and_nodes_are_planned_as_json(capsys: pytest.CaptureFixtu
         (["--adapter", "x"], "--adapter x: must be NAME=FOLDER"),
         (["--quantization", "int3"], "--quantization int3: allowed are none, fp8, awq, bitsandbytes"),
         (["--port", "70000"], "--port 70000: must be 0 to 65535"),
+        (["--gpus", ""], "--gpus '': must be a number and a card"),
+        (["--gpus", "8000xH100"], "--gpus '8000xH100': must be at most 64 of one machine"),
         (["--nodes", "0"], "--nodes 0: must be 1 or more"),
     ],
 )
@@ -125,3 +127,23 @@ def test_a_server_that_cannot_start_is_told_with_its_last_words(
     words = ["--model", "someone/model", "--cpu", "--vllm-python", str(broken), "--port", "0"]
     assert run("serve", *words) == 1
     assert "ValueError: no room" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--gpus", "8xH100"], "7 of 8 GPUs stay idle: `passerelle up --replicas 8` serves on 8 of them"),
+        (
+            ["--gpus", "5xH100", "--model", "falcon-40b-instruct"],
+            "3 of 5 GPUs stay idle: `passerelle up --replicas 2`",
+        ),
+        (["--gpus", "2xH100", "--model", "falcon-40b-instruct"], ""),
+        (["--gpu", "H100"], ""),
+        (["--cpu", "--model", "gemma-3-270m"], ""),
+    ],
+)
+def test_gpus_that_stay_idle_are_told(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("plan", *words, "--vllm-python", "/bin/sh") == 0
+    printed = capsys.readouterr().out
+    assert said in printed
+    assert ("stay idle" in printed) is bool(said)
