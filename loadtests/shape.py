@@ -1,25 +1,25 @@
-"""Users come evenly, then stay."""
+"""How many users there are, as `--shape` says."""
 
 from __future__ import annotations
 
 from locust import LoadTestShape
 
-from loadtests.ramp import users_at
-
-_USERS = 10
+from loadtests import options
 
 
-class RampHold(LoadTestShape):
-    """Up to `-u` users within `--ramp` seconds, all of them for `--hold` seconds, then the end."""
+class LoadShape(LoadTestShape):
+    """Up to `-u` users by the profile; with `--arrival-rate` all of them at once, since the rate then follows the profile."""
 
     use_common_options = True  # -u is read here; without this locust would say that it is ignored
 
     def tick(self) -> tuple[int, float] | None:
         """What locust asks every second: how many users, and how fast to get there."""
-        options = self.runner.environment.parsed_options if self.runner else None
-        if options is None:
+        asked = self.runner.environment.parsed_options if self.runner else None
+        if asked is None:
             return None
-        wanted = options.num_users or _USERS
         elapsed: float = self.get_run_time()  # type: ignore[no-untyped-call]  # locust has no type for it
-        users = users_at(elapsed, wanted, options.ramp, options.hold)
-        return None if users is None else (users, wanted)
+        most = options.most_users(asked)
+        users = options.profile(asked).users_at(elapsed, most)
+        if users is None:
+            return None
+        return (most, most) if asked.arrival_rate else (users, most)
