@@ -69,7 +69,9 @@ def _plan(asked: argparse.Namespace) -> Plan:
     if asked.arrival_rate:
         users = getattr(asked, "most_users", 1)
         arrivals = Arrivals(float(asked.arrival_rate) / users, options.profile(asked), chance)
-    return Plan(found, refusals.prompts(Path(asked.refused_prompts)), arrivals, chance, time.perf_counter)
+    return Plan(
+        found, refusals.prompts(Path(asked.refused_prompts or refusals.OURS)), arrivals, chance, time.perf_counter
+    )
 
 
 @events.quitting.add_listener  # type: ignore[untyped-decorator]  # locust has no type for it

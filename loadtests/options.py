@@ -15,7 +15,6 @@ from loadtests import levels_file
 from loadtests.callers import KINDS
 from loadtests.levels import Level
 from loadtests.profile import SHAPES, Profile
-from loadtests.refusals import OURS
 
 _ABOUT = """Users log in at /auth/token with the name in $PASSERELLE_LOAD_USER and the password in $PASSERELLE_LOAD_PASSWORD,
 carry the token or API key in $PASSERELLE_LOAD_TOKEN, or are those of a file (--tenants). There are up to -u of them, as
@@ -46,7 +45,9 @@ def add(parser: LocustArgumentParser) -> None:
     number("--plain", 1, "WEIGHT", "share of questions that are not streamed")
     number("--over-limit", 0, "WEIGHT", "share of questions by a caller whose limit is small: some have to meet a 429")
     number("--refused", 0, "WEIGHT", "share of prompts that the guards have to refuse")
-    option("--refused-prompts", "TOML file of such prompts (default: %(default)s)", default=str(OURS), metavar="FILE")
+    option(
+        "--refused-prompts", "TOML file of such prompts (default: loadtests/refused.toml)", default="", metavar="FILE"
+    )
     number("--pause", 1, "SECONDS", "what a user waits between an answer and the next question")
     number(
         "--arrival-rate", None, "N", "questions/s that are due, answered or not; -u is the most under way, no --pause"
