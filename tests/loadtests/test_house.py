@@ -70,7 +70,7 @@ async def test_everything_at_once_over_two_processes(tmp_path: Path) -> None:
     html = tmp_path / "report.html"
     report = await _run(
         tmp_path,
-        *("--processes", "2", "-u", "40", "--arrival-rate", "12", "--shape", "spike", "--spike-base", "0.5"),
+        *("--processes", "2", "-u", "60", "--arrival-rate", "30", "--shape", "spike", "--spike-base", "0.5"),
         *("--hold", "2", "--spike", "2", "--levels", str(tmp_path / "levels.toml"), "--html", str(html)),
     )
     assert report.code == 0, report.log
@@ -79,9 +79,9 @@ async def test_everything_at_once_over_two_processes(tmp_path: Path) -> None:
     for name in ("streamed total", "plain total", "refused total", "over_limit total", "over_limit limited"):
         assert asked[name] > 0, name
     assert "plain limited" not in asked
-    # 2 and 2 seconds at half the rate, 2 at all of it: 48 are due in the mean, of a Poisson process.
+    # 2 and 2 seconds at half the rate, 2 at all of it: 120 are due in the mean, of a Poisson process.
     whole = sum(count for name, count in asked.items() if name.startswith("tenant "))
-    assert 22 <= whole <= 80
+    assert 60 <= whole <= 180
     assert asked["arrival wait"] == whole
     assert {name.partition(" ")[2] for name in asked if name.startswith("tenant ")} == {
         "mairie total", "lycée total", "étroit total", "étroit limited",

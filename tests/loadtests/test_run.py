@@ -118,11 +118,11 @@ def test_what_has_to_be_refused_and_is_not_breaks_the_run(ending: str, kind: str
 
 
 def test_questions_are_due_whether_or_not_the_last_is_answered() -> None:
-    only = ("--plain", "0", "--arrival-rate", "5", "--hold", "3", "--max-error-share", "1")
+    only = ("--plain", "0", "--arrival-rate", "10", "--hold", "3", "--max-error-share", "1")
     with serving(Script()) as host:
         enough, one = locust(host, *only, "-u", "30"), locust(host, *only, "-u", "1")
     assert enough.code == 0, enough.log
-    assert 4 <= enough.entries["streamed total"]["num_requests"] <= 33  # 15 in the mean, of a Poisson process
+    assert 8 <= enough.entries["streamed total"]["num_requests"] <= 60  # 30 in the mean, of a Poisson process
     assert enough.median("streamed total") < STREAM * 1.7
     # One user answers four of them. The others wait, and their wait is counted: in the times or, at the end, as failures.
     unsent = one.entries["arrival unsent"]
@@ -130,6 +130,15 @@ def test_questions_are_due_whether_or_not_the_last_is_answered() -> None:
     assert one.median("streamed total") > one.median("arrival wait") > 0
     assert one.median("streamed total") > STREAM * 1.2
     assert f"{unsent['num_requests']} questions were due and found no free user before the end" in one.log
+
+
+def test_what_is_under_way_at_the_end_of_a_distributed_run_is_counted() -> None:
+    with serving(Script()) as host:
+        report = locust(host, "--processes", "2", "-u", "20", "--plain", "0", "--arrival-rate", "10")
+    assert report.code == 0, report.log
+    begun = report.entries["arrival wait"]["num_requests"]
+    assert report.entries["streamed total"]["num_requests"] == begun
+    assert 5 <= begun <= 45  # 20 in the mean over both processes, of a Poisson process
 
 
 @pytest.mark.parametrize(
