@@ -37,14 +37,19 @@ def _options(parser: LocustArgumentParser, **_: Any) -> None:
 def _check(environment: Environment, **_: Any) -> None:
     """A run that cannot measure anything ends before it begins, in one sentence."""
     asked, runner = environment.parsed_options, environment.runner
-    if asked is None or isinstance(runner, WorkerRunner):
+    if asked is None or (isinstance(runner, WorkerRunner) and not asked.processes):
         return  # what a worker is to do comes from the master
-    if not asked.user_classes:
+    try:
+        options.check(asked)
+        options.levels(asked)
+        if not isinstance(runner, MasterRunner) or asked.processes:
+            _plan(asked)
+    except SystemExit:
+        if isinstance(runner, WorkerRunner):
+            raise SystemExit(1) from None  # with --processes the master has the same options, and says what is wrong
+        raise
+    if not asked.user_classes and not isinstance(runner, WorkerRunner):
         environment.user_classes = [ChatUser]  # the others ask one kind alone, for who names them
-    options.check(asked)
-    options.levels(asked)
-    if not isinstance(runner, MasterRunner) or asked.processes:
-        _plan(asked)
 
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]  # locust has no type for it
@@ -66,9 +71,9 @@ def _plan(asked: argparse.Namespace) -> Plan:
     else:
         found = Callers([Caller("", 1, Login(Credentials.from_environment()), usual, asked.model)])
     arrivals, chance = None, random.Random()  # noqa: S311  # no secret depends on it
-    if asked.arrival_rate:
+    if rate := options.arrival_rate(asked):
         users = getattr(asked, "most_users", 1)
-        arrivals = Arrivals(float(asked.arrival_rate) / users, options.profile(asked), chance)
+        arrivals = Arrivals(rate / users, options.profile(asked), chance)
     return Plan(
         found, refusals.prompts(Path(asked.refused_prompts or refusals.OURS)), arrivals, chance, time.perf_counter
     )

@@ -71,7 +71,7 @@ def check(asked: argparse.Namespace) -> None:
     """Raise SystemExit with one sentence when the options cannot be meant together."""
     if asked.spike_base > 1:
         raise SystemExit(f"loadtests: --spike-base is {asked.spike_base:g}, allowed is a share from 0 to 1")
-    if asked.arrival_rate is not None and not asked.arrival_rate:
+    if arrival_rate(asked) == 0:
         raise SystemExit("loadtests: --arrival-rate is 0, allowed is a number of questions/s above 0")
     if not asked.tenants and not any(kinds(asked).values()):
         raise SystemExit(
@@ -86,34 +86,47 @@ def kinds(asked: argparse.Namespace) -> dict[str, float]:
 
 def profile(asked: argparse.Namespace) -> Profile:
     """The course of the load."""
-    hold = asked.hold if asked.hold is not None else _SOAK if asked.shape == "soak" else _HOLD
-    return Profile(asked.shape, asked.ramp, float(hold), asked.spike_base, asked.spike)
+    hold = _given(asked.hold)
+    if hold is None:
+        hold = _SOAK if asked.shape == "soak" else _HOLD
+    return Profile(asked.shape, asked.ramp, hold, asked.spike_base, asked.spike)
+
+
+def arrival_rate(asked: argparse.Namespace) -> float | None:
+    """Questions/s that are due; None without one."""
+    return _given(asked.arrival_rate)
 
 
 def most_users(asked: argparse.Namespace) -> int:
     """`-u`, or what stands for it."""
-    return int(asked.num_users or (_OPEN_USERS if asked.arrival_rate else _USERS))
+    return int(asked.num_users or (_OPEN_USERS if arrival_rate(asked) else _USERS))
 
 
 def levels(asked: argparse.Namespace) -> list[Level]:
     """The service levels asked for: the file's, and those of the options; an option's share comes before the file's."""
     found = levels_file.levels(Path(asked.levels)) if asked.levels else []
-    for measure, share in (("error_share", asked.max_error_share), ("limited_share", asked.max_limited_share)):
+    for measure, given in (("error_share", asked.max_error_share), ("limited_share", asked.max_limited_share)):
+        share = _given(given)
         in_file = any(level.kind is None and level.measure == measure for level in found)
         if share is not None or not in_file:
             found = [level for level in found if level.kind is not None or level.measure != measure]
             option = f"--max-{measure.replace('_', '-')}"
-            found.append(Level(option, None, measure, _SHARE if share is None else float(share)))
-    for event, kind, most in (
+            found.append(Level(option, None, measure, _SHARE if share is None else share))
+    for event, kind, given in (
         ("ttft", "streamed", asked.max_ttft_p95),
         ("inter_token", "streamed", asked.max_inter_token_p95),
         ("total", "streamed", asked.max_total_p95),
         ("total", "plain", asked.max_total_p95),
     ):
-        if most not in (None, ""):  # locust's web page sends what was left empty as an empty text
+        if (most := _given(given)) is not None:
             option = f"--max-{event.replace('_', '-')}-p95"
-            found.append(Level(option, kind, f"{event}_p95_ms", float(most), optional=event == "total"))
+            found.append(Level(option, kind, f"{event}_p95_ms", most, optional=event == "total"))
     return found
+
+
+def _given(value: float | str | None) -> float | None:
+    """A number that may be left out; locust's web page sends texts for those, an empty one for what was left out."""
+    return None if value in (None, "") else _positive(str(value))
 
 
 def _positive(text: str) -> float:

@@ -27,7 +27,7 @@ class LoadShape(LoadTestShape):
         if users is None:
             return (0, most) if self._workers_have_more_to_tell(elapsed) else None
         self._emptied = None
-        return (most, most) if asked.arrival_rate else (users, most)
+        return (most, most) if options.arrival_rate(asked) else (users, most)
 
     def _workers_have_more_to_tell(self, elapsed: float) -> bool:
         """A master that ends a run waits half a second for what its workers measured last, whatever --stop-timeout says."""
