@@ -118,12 +118,9 @@ def test_what_has_to_be_refused_and_is_not_breaks_the_run(ending: str, kind: str
 
 
 def test_questions_are_due_whether_or_not_the_last_is_answered() -> None:
-    only = ("--plain", "0", "--arrival-rate", "10", "--hold", "3", "--max-error-share", "1")
     with serving(Script()) as host:
-        enough, one = locust(host, *only, "-u", "30"), locust(host, *only, "-u", "1")
-    assert enough.code == 0, enough.log
-    assert 8 <= enough.entries["streamed total"]["num_requests"] <= 60  # 30 in the mean, of a Poisson process
-    assert enough.median("streamed total") < STREAM * 1.7
+        one = locust(host, "--plain", "0", "--arrival-rate", "10", "-u", "1", "--hold", "3", "--max-error-share", "1")
+    assert one.code == 0, one.log
     # One user answers four of them. The others wait, and their wait is counted: in the times or, at the end, as failures.
     unsent = one.entries["arrival unsent"]
     assert unsent["num_requests"] == unsent["num_failures"] > 0
@@ -139,12 +136,12 @@ def test_what_is_under_way_at_the_end_of_a_distributed_run_is_counted() -> None:
     begun = report.entries["arrival wait"]["num_requests"]
     assert report.entries["streamed total"]["num_requests"] == begun
     assert 5 <= begun <= 45  # 20 in the mean over both processes, of a Poisson process
+    assert report.median("streamed total") < STREAM * 1.7  # there was a free user for each
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--levels", "nowhere.toml"), "loadtests: nowhere.toml cannot be read as TOML"),
         (("--levels", "nowhere.toml", "--processes", "2"), "loadtests: nowhere.toml cannot be read as TOML"),
         (("--tenants", "nowhere.csv"), "loadtests: nowhere.csv cannot be read"),
         (("--arrival-rate", "0"), "loadtests: --arrival-rate is 0, allowed is"),
