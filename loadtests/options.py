@@ -19,7 +19,7 @@ from loadtests.profile import SHAPES, Profile
 _ABOUT = """Users log in at /auth/token with the name in $PASSERELLE_LOAD_USER and the password in $PASSERELLE_LOAD_PASSWORD,
 carry the token or API key in $PASSERELLE_LOAD_TOKEN, or are those of a file (--tenants). There are up to -u of them, as
 --shape says; the exit code is 1 when a service level is broken or nothing was measured, else 0. Example: python -m loadtests
---headless --host http://127.0.0.1:8000 -u 200 --arrival-rate 20 --levels loadtests/levels.example.toml --html report.html"""
+--headless --host http://127.0.0.1:8000 -u 200 --arrival-rate 20 --max-ttft-p95 1500 --html report.html"""
 _USERS = 10
 _OPEN_USERS = 100  # with an arrival rate users are no load, only the most that may be under way
 _HOLD, _SOAK = 120.0, 3600.0
