@@ -2,6 +2,7 @@
 
     python -m loadtests --headless --host http://127.0.0.1:8000 -u 20 --ramp 30 --hold 120
 
-Read `locustfile.py` first: it puts the parts together. `user` is what one user does, `answer` what is measured of one
-streamed answer, `levels` what has to hold. The product never imports this package: it runs under gevent.
+Read `locustfile.py` first: it puts the parts together. `user` is what one user does, `callers` who asks, `arrivals` when,
+`profile` how much of it, `answer` what is measured of one answer, `levels` what has to hold. The product never imports this
+package: it runs under gevent.
 """

@@ -16,17 +16,34 @@ class Failed(Exception):
     """An exchange that failed; the message is the name under which such failures are counted, so it has no details."""
 
 
+class Limited(Exception):
+    """A 429: the caller met a limit, which is neither success nor failure of the service.
+
+    `complete` is whether it says when to come back (Retry-After) and which limit it was (the error's code).
+    """
+
+    def __init__(self, *, complete: bool) -> None:
+        super().__init__("429")
+        self.complete = complete
+
+
 @dataclass
 class Moments:
-    """The seconds of one streamed answer on the clock of `started`; what did not happen is None."""
+    """The seconds of one answer on the clock of `started`, and its text; what did not happen is None.
+
+    `started` is when the question was due, or sent where no time was set; `first`, `last` and `gaps` are of streamed answers.
+    """
 
     started: float
     first: float | None = None
     last: float | None = None
+    ended: float | None = None
     gaps: list[float] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list)
 
-    def content(self, now: float) -> None:
+    def content(self, piece: str, now: float) -> None:
         """A piece of content has arrived."""
+        self.pieces.append(piece)
         if self.last is not None:
             self.gaps.append(now - self.last)
         else:
@@ -41,26 +58,32 @@ def follow(lines: Iterable[bytes], moments: Moments, clock: Callable[[], float])
         if event == _DONE:
             if moments.first is None:
                 raise Failed("no content")
+            moments.ended = now
             return
-        if has_content(event):
-            moments.content(now)
+        if piece := content(event):
+            moments.content(piece, now)
     raise Failed("ended without [DONE]")
 
 
-def has_content(event: bytes) -> bool:
-    """Whether a chunk brings text: role, usage and finish chunks do not. Raises Failed for an error event."""
+def content(event: bytes) -> str:
+    """The text of a chunk: role, usage and finish chunks have none. Raises Failed for an error event."""
     chunk = parsed(event)
     if "error" in chunk:
         raise Failed(f"error event: {reason(event)}")
-    choices = chunk.get("choices") or []
-    return any(isinstance(choice, dict) and (choice.get("delta") or {}).get("content") for choice in choices)
+    return _texts(chunk, "delta")
 
 
-def check_plain(body: bytes) -> None:
-    """Raise Failed unless the body is a chat completion with text in it."""
-    choices = parsed(body).get("choices") or []
-    if not any(isinstance(choice, dict) and (choice.get("message") or {}).get("content") for choice in choices):
+def text(body: bytes) -> str:
+    """The text of a chat completion; raises Failed when there is none."""
+    found = _texts(parsed(body), "message")
+    if not found:
         raise Failed("no content")
+    return found
+
+
+def _texts(answer: dict[str, Any], part: str) -> str:
+    choices = answer.get("choices") or []
+    return "".join((choice.get(part) or {}).get("content") or "" for choice in choices if isinstance(choice, dict))
 
 
 def reason(body: bytes) -> str:
@@ -83,10 +106,10 @@ def first_model(body: bytes) -> str:
     return names[0]
 
 
-def parsed(text: bytes) -> dict[str, Any]:
+def parsed(body: bytes) -> dict[str, Any]:
     """A JSON object; raises Failed for anything else."""
     try:
-        value = json.loads(text)
+        value = json.loads(body)
     except ValueError:
         raise Failed("not JSON") from None
     if not isinstance(value, dict):

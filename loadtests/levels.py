@@ -1,88 +1,78 @@
-"""Service levels: what a run has to keep, and what was measured of it. Times are in milliseconds, as locust has them."""
+"""Service levels: what a run has to keep."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-_COUNTED = (
-    "login",
-    "models",
-    "total",
-)  # one event for each thing a user wanted; ttft and inter_token are parts of those
+from loadtests.figures import OVER_LIMIT, Figures
+
+SHARES = ("error_share", "limited_share", "limited_share_min")
+RATE = "requests_per_second"
 
 
-class Entry(Protocol):
-    """What is read of locust's statistics for one kind and name of event."""
-
-    name: str
-    method: str
-    num_requests: int
-    num_failures: int
-
-    def get_response_time_percentile(self, percent: float) -> float:
-        """The time within which that share (0 to 1) of the events ended."""
-        ...
+def times(event: str) -> tuple[str, ...]:
+    """The measures of an event's times: "ttft_p95_ms" is 95 % of the times to first text."""
+    return tuple(f"{event}_p{percent}_ms" for percent in (50, 95, 99))
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What was measured: `p95` maps event names, as in "streamed total", to milliseconds."""
+class Level:
+    """One figure that has to be kept; `key` is how the user wrote it. A `kind` of None is all kinds together.
 
-    exchanges: int = 0
-    wanted: int = 0
-    failures: int = 0
-    p95: Mapping[str, float] = field(default_factory=dict)
+    A level of a time that may go unmeasured is `optional`.
+    """
 
-    @property
-    def error_share(self) -> float:
-        """Failures among everything users wanted; 0 when they wanted nothing."""
-        return self.failures / self.wanted if self.wanted else 0.0
+    key: str
+    kind: str | None
+    measure: str
+    allowed: float
+    optional: bool = False
 
+    def broken(self, measured: Figures) -> str | None:
+        """What was not kept, in one sentence."""
+        if self.measure in SHARES:
+            return self._share(measured)
+        return self._rate(measured) if self.measure == RATE else self._time(measured)
 
-@dataclass(frozen=True)
-class Levels:
-    """The most that is allowed; None is no level."""
+    def _share(self, measured: Figures) -> str | None:
+        error = self.measure == "error_share"
+        part = measured.failures(self.kind) if error else measured.limited(self.kind)
+        whole = measured.wanted(self.kind) if error else measured.limited_of(self.kind)
+        share = part / whole if whole else 0.0
+        at_least = self.measure.endswith("_min")
+        if share >= self.allowed if at_least else share <= self.allowed:
+            return None
+        name = "error share" if error else "share of 429"
+        bound = "allowed is no less than" if at_least else "allowed are"
+        return f"{self.key}: {name} is {share:.4f} ({part} of {whole}), {bound} {self.allowed:g}"
 
-    error_share: float | None = None
-    ttft_p95: float | None = None
-    inter_token_p95: float | None = None
-    total_p95: float | None = None
+    def _rate(self, measured: Figures) -> str | None:
+        rate = measured.rate(self.kind)
+        if rate >= self.allowed:
+            return None
+        return f"{self.key}: {rate:.2f} requests/s were reached, allowed is no less than {self.allowed:g}"
 
-    def broken(self, measured: Figures) -> list[str]:
-        """One sentence for each level that was not kept. A run that measured nothing keeps none."""
-        if measured.exchanges == 0:
-            return ["no exchange was completed or failed, so nothing was measured"]
-        sentences = []
-        if self.error_share is not None and measured.error_share > self.error_share:
-            counted = f"{measured.failures} of {measured.wanted}"
-            sentences.append(f"error share is {measured.error_share:.4f} ({counted}), allowed are {self.error_share:g}")
-        for name, most in self._times():
-            found = measured.p95.get(name)
-            if found is None and not name.endswith("total"):
-                sentences.append(f"no {name} was measured, but a level is set for it")
-            elif found is not None and found > most:
-                sentences.append(f"p95 of {name} is {found:.0f} ms, allowed are {most:g} ms")
-        return sentences
-
-    def _times(self) -> list[tuple[str, float]]:
-        names = {
-            "streamed ttft": self.ttft_p95,
-            "streamed inter_token": self.inter_token_p95,
-            "streamed total": self.total_p95,
-            "plain total": self.total_p95,
-        }
-        return [(name, most) for name, most in names.items() if most is not None]
+    def _time(self, measured: Figures) -> str | None:
+        event, percent, _ = self.measure.rsplit("_", 2)
+        found = measured.time(self.kind or "", event, int(percent[1:]) / 100)
+        if found is None:
+            return None if self.optional else f"{self.key}: no {self.kind} {event} was measured"
+        if found <= self.allowed:
+            return None
+        return f"{self.key}: {percent} of {self.kind} {event} is {found:.0f} ms, allowed are {self.allowed:g} ms"
 
 
-def figures(entries: Iterable[Entry]) -> Figures:
-    """Sum up locust's statistics."""
-    kept = [entry for entry in entries if entry.num_requests]
-    counted = [entry for entry in kept if entry.name in _COUNTED]
-    return Figures(
-        exchanges=sum(entry.num_requests for entry in counted if entry.name == "total"),
-        wanted=sum(entry.num_requests for entry in counted),
-        failures=sum(entry.num_failures for entry in counted),
-        p95={f"{entry.method} {entry.name}": entry.get_response_time_percentile(0.95) for entry in kept},
-    )
+def broken(levels: Iterable[Level], measured: Figures) -> list[str]:
+    """One sentence for each level that was not kept. A run that measured nothing keeps none."""
+    met = measured.limited(OVER_LIMIT)
+    if measured.exchanges() == 0 and met == 0:
+        limited = measured.limited()
+        told = f"; {limited} questions met a limit (429): give the users a higher one" if limited else ""
+        return [f"no exchange was completed or failed, so nothing was measured{told}"]
+    sentences = [sentence for level in levels if (sentence := level.broken(measured))]
+    if (asked := measured.exchanges(OVER_LIMIT)) and not met:
+        sentences.append(
+            f"over_limit: none of {asked} questions met a 429, so no limit is kept, or theirs is not small"
+        )
+    return sentences

@@ -1,4 +1,4 @@
-"""The token that all users of one process share: logins are limited for each address, and a token carries any load."""
+"""The token that one caller's questions share in a process: logins are limited for each address, and a token carries any load."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from loadtests.answer import Failed, parsed
 
@@ -36,21 +36,22 @@ def grant(body: bytes) -> Grant:
 
 @dataclass(frozen=True)
 class Credentials:
-    """From the environment: a token that is used as it is, or a user and a password."""
+    """A token (or API key) that is used as it is, or a user and a password."""
 
     user: str
-    password: str
-    token: str
+    password: str = field(repr=False)
+    token: str = field(repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Credentials:
-        """Raise SystemExit with one sentence when neither is there."""
+        """Raise SystemExit with one sentence when the environment has neither."""
         user, password, token = (
             environment.get(f"PASSERELLE_LOAD_{part}", "") for part in ("USER", "PASSWORD", "TOKEN")
         )
         if not token and not (user and password):
             raise SystemExit(
-                "loadtests: set PASSERELLE_LOAD_USER and PASSERELLE_LOAD_PASSWORD, or PASSERELLE_LOAD_TOKEN, in the environment"
+                "loadtests: set PASSERELLE_LOAD_USER and PASSERELLE_LOAD_PASSWORD, or PASSERELLE_LOAD_TOKEN, in the environment, "
+                "or name a file of callers with --tenants"
             )
         return cls(user, password, token)
 

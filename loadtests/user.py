@@ -1,39 +1,48 @@
-"""One user: asks a French question, reads the answer, waits, asks the next."""
+"""One user: asks a question, reads the answer, waits, asks the next."""
 
 from __future__ import annotations
 
-import json
 import random
-import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
-from urllib.parse import urlencode
+from typing import ClassVar
 
 from locust import FastHttpUser, task
-from locust.contrib.fasthttp import FAILURE_EXCEPTIONS, FastResponse
 from locust.env import Environment
 
-from loadtests.answer import Failed, Moments, check_plain, first_model, follow, reason
-from loadtests.login import Credentials, Grant, Login, grant
-
-T = TypeVar("T")
+from loadtests.answer import Failed, Limited, Moments, follow, text
+from loadtests.arrivals import Arrivals
+from loadtests.callers import Caller, Callers
+from loadtests.figures import LIMITED, TENANT
+from loadtests.refusals import Prompt
+from loadtests.talk import Talk, lines
 
 QUESTIONS = tuple(Path(__file__).with_name("questions.txt").read_text(encoding="utf-8").splitlines())
+_OVER = 3600.0  # seconds; a user for whom nothing is due any more waits until locust ends it
 
 
-@cache
-def _login() -> Login:
-    return Login(Credentials.from_environment())
+@dataclass(frozen=True)
+class Plan:
+    """What the users of one process share in one run; without `arrivals` each asks when it has its answer."""
+
+    callers: Callers
+    refused: tuple[Prompt, ...]
+    arrivals: Arrivals | None
+    random: random.Random
+    clock: Callable[[], float]
 
 
 class ChatUser(FastHttpUser):
-    """Fires `ttft`, `inter_token` and `total` for streamed answers, `total` for plain ones, in milliseconds.
+    """Asks what the weights say.
 
-    Locust's own time of a streamed request stops at the headers, so its event is not used.
+    Fires in milliseconds `ttft` and `inter_token` for streamed answers, `total` for each answer or failure, and `limited` in
+    place of `total` for a 429. Locust's own time of a streamed request stops at the headers, so its event is not used.
     """
+
+    plan: ClassVar[Plan]  # set before a run begins
+    only: ClassVar[str | None] = None  # the one kind that a class of users asks
 
     insecure = False  # a certificate is checked: the password goes over this connection
     connection_timeout = 10.0
@@ -43,116 +52,99 @@ class ChatUser(FastHttpUser):
         super().__init__(environment)
         if environment.parsed_options is None:
             raise ValueError("the users need the command line's options")
-        self._options = environment.parsed_options
-        self._login = _login()
-        self._model: str = self._options.model
+        self._talk = Talk(self.client, environment.parsed_options.max_tokens)
+        self._pause = float(environment.parsed_options.pause)
+        self._plan = self.plan
+        self._due: float | None = None
+        if self._plan.arrivals:
+            self._plan.arrivals.joined()
+
+    def on_stop(self) -> None:
+        """Count the questions that were due and that nobody was free to ask."""
+        arrivals = self._plan.arrivals
+        if arrivals is None:
+            return
+        overdue = [self._due] if self._due is not None and self._due <= arrivals.clock() else []
+        if arrivals.left():
+            overdue += arrivals.overdue()
+        for due in overdue:
+            self._fire("arrival", "unsent", arrivals.clock() - due, Failed("no user was free"))
 
     def wait_time(self) -> float:
-        """Seconds to the next question."""
-        return float(self._options.pause)
+        """Seconds to the next question; with arrivals 0 when it is overdue."""
+        if self._plan.arrivals is None:
+            return self._pause
+        self._due = self._plan.arrivals.next()
+        return _OVER if self._due is None else max(0.0, self._due - self._plan.arrivals.clock())
 
     @task
     def ask(self) -> None:
-        """One question, streamed or plain as the weights say."""
-        weights = (self._options.streamed, self._options.plain)
-        kind = random.choices(("streamed", "plain"), weights)[0]  # noqa: S311  # no secret depends on it
+        """One question. Its times are counted from when it was due: then a wait for a free user is in them."""
+        now = self._plan.clock()
+        if self._plan.arrivals is None:
+            self._ask(Moments(now))
+        elif self._due is not None:
+            due, self._due = self._due, None
+            self._fire("arrival", "wait", now - due)
+            self._ask(Moments(due))
+
+    def _ask(self, moments: Moments) -> None:
+        caller, kind = self._plan.callers.draw(self._plan.random, self.only)
+        failure: Failed | None = None
+        name = "total"
         try:
-            token = self._login.token(self._exchange)
-            self._model = self._model or self._first_model(token)
+            token = self._talk.token(caller)
         except Failed:
             return  # already counted, by the request that failed
-        if kind == "streamed":
-            self._streamed(token)
-        else:
-            self._plain(token)
-
-    def _streamed(self, token: str) -> None:
-        moments = Moments(time.perf_counter())
-        lines = self._lines(token)
-        failure: Failed | None = None
         try:
-            follow(lines, moments, time.perf_counter)
+            self._answer(kind, caller, token, moments)
         except Failed as failed:
             failure = failed
-        ended = time.perf_counter()
-        if failure is None:
-            _drain(lines)
-        lines.close()
+        except Limited as limited:
+            if kind == "over_limit" and not limited.complete:
+                failure = Failed("429 without retry-after or code")
+            else:
+                name = LIMITED
+        seconds = (moments.ended or self._plan.clock()) - moments.started
+        if kind == "streamed":
+            self._fire_stream(moments)
+        self._fire(kind, name, seconds, failure)
+        if caller.name:
+            self._fire(f"{TENANT}{caller.name}", name, seconds, failure)
+
+    def _answer(self, kind: str, caller: Caller, token: str, moments: Moments) -> None:
+        """One exchange into `moments`; raises Failed unless it ends as its kind has to, Limited for a 429."""
+        if kind == "refused":
+            self._refused(self._plan.random.choice(self._plan.refused), caller, token, moments)
+        else:
+            self._exchange(caller, token, self._plan.random.choice(QUESTIONS), moments, stream=kind == "streamed")
+
+    def _refused(self, prompt: Prompt, caller: Caller, token: str, moments: Moments) -> None:
+        try:
+            self._exchange(caller, token, prompt.text, moments, stream=self._plan.random.random() < 0.5)
+        except Failed as failure:
+            prompt.failed(failure)
+        else:
+            prompt.answered("".join(moments.pieces))
+
+    def _exchange(self, caller: Caller, token: str, prompt: str, moments: Moments, *, stream: bool) -> None:
+        answer = self._talk.ask(caller, token, prompt, stream=stream)
+        if not stream:
+            moments.pieces.append(text(answer.content or b""))
+            moments.ended = self._plan.clock()
+            return
+        coming = lines(answer)
+        try:
+            follow(coming, moments, self._plan.clock)
+            _drain(coming)
+        finally:
+            coming.close()
+
+    def _fire_stream(self, moments: Moments) -> None:
         if moments.first is not None:
             self._fire("streamed", "ttft", moments.first - moments.started)
         for gap in moments.gaps:
             self._fire("streamed", "inter_token", gap)
-        self._fire("streamed", "total", ended - moments.started, failure)
-
-    def _plain(self, token: str) -> None:
-        started = time.perf_counter()
-        failure: Failed | None = None
-        try:
-            response = self._send(token, stream=False)
-            check_plain(response.content or b"")
-        except Failed as failed:
-            failure = failed
-        self._fire("plain", "total", time.perf_counter() - started, failure)
-
-    def _lines(self, token: str) -> Generator[bytes]:
-        """The lines of a streamed answer the moment they arrive; `iter_content` would wait for a full block."""
-        response = self._send(token, stream=True)._response
-        if response is None:
-            raise Failed("no response")
-        try:
-            while line := response.readline(b"\n"):
-                yield bytes(line)
-        except FAILURE_EXCEPTIONS as error:
-            raise Failed(f"connection lost: {type(error).__name__}") from None
-        finally:
-            response.release()  # closes the connection unless the whole body was read
-
-    def _send(self, token: str, *, stream: bool) -> FastResponse:
-        body = {
-            "model": self._model,
-            "messages": [{"role": "user", "content": random.choice(QUESTIONS)}],  # noqa: S311
-            "max_tokens": int(self._options.max_tokens),
-            "stream": stream,
-        }
-        headers = {
-            "authorization": f"Bearer {token}",
-            "content-type": "application/json",
-            "accept-encoding": "identity",
-        }
-        # `catch_response` without `with`: locust fires no event of its own.
-        response = self.client.post(
-            "/v1/chat/completions", json.dumps(body), headers=headers, stream=stream, catch_response=True
-        )
-        if response.status_code == 401:
-            self._login.refused(token)
-        _check(response)
-        return response
-
-    def _exchange(self, form: Mapping[str, str]) -> Grant:
-        headers = {"content-type": "application/x-www-form-urlencoded"}
-        return self._ask_json("POST", "/auth/token", "login", headers, urlencode(form), read=grant)
-
-    def _first_model(self, token: str) -> str:
-        headers = {"authorization": f"Bearer {token}"}
-        return self._ask_json("GET", "/v1/models", "models", headers, read=first_model)
-
-    def _ask_json(
-        self,
-        method: str,
-        path: str,
-        name: str,
-        headers: dict[str, str],
-        data: str | None = None,
-        *,
-        read: Callable[[bytes], T],
-    ) -> T:
-        with self.client.request(method, path, name=name, data=data, headers=headers, catch_response=True) as response:
-            try:
-                _check(response)
-                return read(response.content or b"")
-            except Failed as failed:
-                response.failure(failed)
-                raise
 
     def _fire(self, kind: str, name: str, seconds: float, failure: Failed | None = None) -> None:
         self.environment.events.request.fire(
@@ -160,17 +152,35 @@ class ChatUser(FastHttpUser):
         )
 
 
+class StreamedUser(ChatUser):
+    """Asks for streamed answers alone."""
+
+    only = "streamed"
+
+
+class PlainUser(ChatUser):
+    """Asks for whole answers alone."""
+
+    only = "plain"
+
+
+class OverLimitUser(ChatUser):
+    """Belongs to a caller whose limit is small, and expects a 429 with `Retry-After` for what is above it."""
+
+    only = "over_limit"
+
+
+class RefusedUser(ChatUser):
+    """Says what guards have to refuse, and expects the refusal or the help line's text."""
+
+    only = "refused"
+
+
+USERS = (ChatUser, StreamedUser, PlainUser, OverLimitUser, RefusedUser)
+
+
 def _drain(lines: Iterable[bytes]) -> None:
     """Read what follows [DONE], so that the connection can be used again."""
     with suppress(Failed):
         for _ in lines:
             pass
-
-
-def _check(response: FastResponse) -> None:
-    """Raise Failed unless the response is a 2xx; the name is its status and the error's code."""
-    status = response.status_code
-    if status == 0:
-        raise Failed(f"no connection: {type(getattr(response, 'error', None)).__name__}")
-    if not 200 <= status < 300:
-        raise Failed(f"{status} {reason(response.content or b'')}".strip())

@@ -215,7 +215,7 @@ def test_a_broken_rule_is_noticed(rule: Rule, name: str, source: str) -> None:
         (wrong_package, "loadtests.bench.balancing", "from gateway.pool import Pool"),
         (more_than_a_library, "evaluation.french", "from gateway.guardrails.language import Detector"),
         (web_outside_its_place, "gateway.routes", "from fastapi import APIRouter"),
-        (load_tests_imported, "tests.loadtests.test_parts", "from loadtests.ramp import users_at"),
+        (load_tests_imported, "tests.loadtests.test_parts", "from loadtests.profile import Profile"),
     ],
 )
 def test_what_the_rules_allow_is_let_be(rule: Rule, name: str, source: str) -> None:

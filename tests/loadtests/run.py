@@ -37,5 +37,14 @@ def locust(host: str, *options: str, **environment: str) -> Report:
     done = subprocess.run(
         command, cwd=ROOT, env=kept | _OWN | environment, capture_output=True, text=True, timeout=60, check=False
     )
-    entries = json.loads(done.stdout) if done.stdout.startswith("[") else []
-    return Report(done.returncode, done.stderr, {f"{entry['method']} {entry['name']}": entry for entry in entries})
+    entries = {f"{entry['method']} {entry['name']}": entry for entry in _statistics(done.stdout)}
+    return Report(done.returncode, done.stderr, entries)
+
+
+def _statistics(printed: str) -> list[dict[str, Any]]:
+    """The rows of every list: workers print theirs too, empty since the master has their rows."""
+    rows: list[dict[str, Any]] = []
+    while (printed := printed.strip()).startswith("["):
+        found, end = json.JSONDecoder().raw_decode(printed)
+        rows, printed = rows + found, printed[end:]
+    return rows

@@ -1,4 +1,4 @@
-"""The parts of a run that are pure: events out of lines, levels, the shape, the login."""
+"""The parts of a run that are pure: events out of lines, what an answer holds, the login."""
 
 import json
 
@@ -6,10 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.answer import Failed, Moments, check_plain, first_model, follow, has_content, reason
-from loadtests.levels import Figures, Levels, figures
+from loadtests.answer import Failed, Moments, content, first_model, follow, reason, text
 from loadtests.login import Credentials, Grant, Login, grant
-from loadtests.ramp import users_at
 from loadtests.sse import events
 
 
@@ -52,17 +50,17 @@ def test_an_event_is_given_when_its_empty_line_arrives_and_not_later() -> None:
 @pytest.mark.parametrize(
     ("chunk", "expected"),
     [
-        ({"choices": [{"delta": {"content": "Bonjour"}}]}, True),
-        ({"choices": [{"delta": {}}, {"delta": {"content": "x"}}]}, True),
-        ({"choices": [{"delta": {"role": "assistant", "content": ""}}]}, False),
-        ({"choices": [{"delta": {"content": None}, "finish_reason": "stop"}]}, False),
-        ({"choices": [{"delta": None}]}, False),
-        ({"choices": [], "usage": {"total_tokens": 9}}, False),
-        ({}, False),
+        ({"choices": [{"delta": {"content": "Bonjour"}}]}, "Bonjour"),
+        ({"choices": [{"delta": {}}, {"delta": {"content": "x"}}]}, "x"),
+        ({"choices": [{"delta": {"role": "assistant", "content": ""}}]}, ""),
+        ({"choices": [{"delta": {"content": None}, "finish_reason": "stop"}]}, ""),
+        ({"choices": [{"delta": None}]}, ""),
+        ({"choices": [], "usage": {"total_tokens": 9}}, ""),
+        ({}, ""),
     ],
 )
-def test_only_text_counts_as_content(chunk: dict[str, object], expected: bool) -> None:
-    assert has_content(json.dumps(chunk).encode()) is expected
+def test_only_text_counts_as_content(chunk: dict[str, object], expected: str) -> None:
+    assert content(json.dumps(chunk).encode()) == expected
 
 
 def _followed(*data: str) -> Moments:
@@ -120,75 +118,13 @@ def test_the_reason_of_an_error_body(body: bytes, expected: str) -> None:
 )
 def test_a_plain_answer_needs_text(body: bytes) -> None:
     with pytest.raises(Failed):
-        check_plain(body)
+        text(body)
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"data": []}', b'{"data": [{}]}'])
 def test_a_list_without_models_is_a_failure(body: bytes) -> None:
     with pytest.raises(Failed):
         first_model(body)
-
-
-KEPT = Figures(
-    exchanges=100, wanted=101, failures=1, p95={"streamed ttft": 300, "streamed total": 900, "plain total": 800}
-)
-
-
-@pytest.mark.parametrize(
-    ("levels", "sentences"),
-    [
-        (Levels(), []),
-        (Levels(error_share=0.01, ttft_p95=300, total_p95=900), []),
-        (Levels(error_share=0), ["error share is 0.0099 (1 of 101), allowed are 0"]),
-        (Levels(ttft_p95=299), ["p95 of streamed ttft is 300 ms, allowed are 299 ms"]),
-        (
-            Levels(total_p95=700),
-            ["p95 of streamed total is 900 ms, allowed are 700 ms", "p95 of plain total is 800 ms, allowed are 700 ms"],
-        ),
-        (Levels(inter_token_p95=50), ["no streamed inter_token was measured, but a level is set for it"]),
-    ],
-)
-def test_each_broken_level_is_one_sentence(levels: Levels, sentences: list[str]) -> None:
-    assert levels.broken(KEPT) == sentences
-
-
-def test_a_run_that_measured_nothing_keeps_no_level() -> None:
-    assert Levels().broken(Figures(wanted=3, failures=3)) == [
-        "no exchange was completed or failed, so nothing was measured"
-    ]
-
-
-class _Entry:
-    def __init__(self, method: str, name: str, num_requests: int, num_failures: int = 0) -> None:
-        self.method, self.name, self.num_requests, self.num_failures = method, name, num_requests, num_failures
-
-    def get_response_time_percentile(self, percent: float) -> float:
-        return 100 * percent
-
-
-def test_parts_of_an_exchange_do_not_dilute_the_error_share() -> None:
-    measured = figures(
-        [
-            _Entry("POST", "login", 1),
-            _Entry("streamed", "ttft", 8),
-            _Entry("streamed", "inter_token", 4000),
-            _Entry("streamed", "total", 9, 2),
-            _Entry("plain", "total", 0),
-        ]
-    )
-    assert (measured.exchanges, measured.wanted, measured.failures) == (9, 10, 2)
-    assert measured.p95 == {"POST login": 95, "streamed ttft": 95, "streamed inter_token": 95, "streamed total": 95}
-
-
-@pytest.mark.parametrize(
-    ("elapsed", "users"), [(0, 1), (14.9, 5), (15, 5), (29.9, 10), (30, 10), (149.9, 10), (150, None), (900, None)]
-)
-def test_users_come_evenly_and_stay(elapsed: float, users: int | None) -> None:
-    assert users_at(elapsed, users=10, ramp=30, hold=120) == users
-
-
-def test_without_a_ramp_all_users_are_there_at_once() -> None:
-    assert users_at(0, users=7, ramp=0, hold=1) == 7
 
 
 def test_a_login_lasts_four_fifths_of_its_tokens_life() -> None:
