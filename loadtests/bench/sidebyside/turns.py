@@ -6,7 +6,6 @@ answers take (`arrivals`).
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import itertools
@@ -34,6 +33,9 @@ class Plan:
     seconds: float = 4.0
     warm: float = 1.0
     arrivals_seconds: float = 15.0
+    rehearsal_seconds: float = (
+        3.0  # of each form, before anything is measured: imports and compilations of the first requests
+    )
     streams_at_rate: bool = True  # also for streams, whose tokens come...
     pace: float = 0.01  # ... with so much time between two
 
@@ -45,7 +47,15 @@ class Plan:
         ]
 
 
-QUICK = Plan(tokens=(16,), connections=(16,), seconds=0.75, warm=0.25, arrivals_seconds=1.6, streams_at_rate=False)
+QUICK = Plan(
+    tokens=(16,),
+    connections=(16,),
+    seconds=0.6,
+    warm=0.15,
+    arrivals_seconds=1.5,
+    rehearsal_seconds=0.4,
+    streams_at_rate=False,
+)
 
 
 def mirrored(names: Sequence[str]) -> list[str]:
@@ -70,6 +80,15 @@ def _complain(name: str, what: str, problems: Problems, measured: Measured) -> N
     measured.failed += problems.count
     if problems.count:
         sys.stderr.write(f"{name}, {what}: {problems.count} answers were wrong, the first: {problems.first}\n")
+
+
+async def _rehearse(server: Server, plan: Plan) -> None:
+    at = server.contestant
+    for stream in (False, True):
+        asked = requests(at.url, at.headers, HEADLINE[0], stream=stream)
+        rates = await Closed(at.url, asked, 0.0, plan.rehearsal_seconds).run(HEADLINE[1])
+        if rates.problems.count:
+            sys.stderr.write(f"{at.name}, rehearsal: {rates.problems.count} wrong, the first: {rates.problems.first}\n")
 
 
 async def _most(server: Server, plan: Plan, measured: Measured) -> None:
@@ -101,6 +120,9 @@ async def measure(servers: Sequence[Server], fake: Fake, plan: Plan) -> tuple[di
     """Everything, by contestant, and the rates of the arrivals; the servers are ready, and halted."""
     by_name = {server.contestant.name: server for server in servers}
     measured = {name: Measured() for name in by_name}
+    for server in servers:
+        with _turn(server):
+            await _rehearse(server, plan)
     for name in mirrored(list(by_name)):
         with _turn(by_name[name]):
             await _most(by_name[name], plan, measured[name])
@@ -113,5 +135,4 @@ async def measure(servers: Sequence[Server], fake: Fake, plan: Plan) -> tuple[di
                 times = await _at_rate(by_name[name], plan, rate[way], stream=stream)
                 _complain(name, f"{way} at {rate[way]:.0f}/s", times.problems, measured[name])
                 _keep(times, measured[name], stream=stream)
-        await asyncio.sleep(0)
     return measured, rate
