@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 import uvloop
 
 from loadtests.bench.sidebyside import rivals, stores
-from loadtests.bench.sidebyside.fake import Fake, fake
+from loadtests.bench.sidebyside.fake import fake
 from loadtests.bench.sidebyside.figures import NAMES, report
 from loadtests.bench.sidebyside.machine import cores, machine
 from loadtests.bench.sidebyside.passerelle import passerelle
@@ -67,7 +68,11 @@ def _started(names: Sequence[str], folder: Path, upstream: str, core: int) -> It
                 continue
             stack.callback(server.close)
             servers.append(server)
-        yield servers
+        try:
+            yield servers
+        finally:
+            for server in servers:
+                server.end()
 
 
 async def _ready(servers: Sequence[Server]) -> list[Server]:
@@ -93,7 +98,8 @@ async def run(names: Sequence[str], plan: Plan) -> dict[str, Any]:
     if about["load_average"] > _BUSY:
         sys.stderr.write(f"this machine is busy (load {about['load_average']}): figures taken now say little\n")
     os.sched_setaffinity(0, {callers_core})
-    upstream: Fake
+    if (own := asyncio.current_task()) is not None:  # servers that are halted would never end by themselves
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, own.cancel)
     with tempfile.TemporaryDirectory() as folder:
         async with fake() as upstream:
             with _started(names, Path(folder), upstream.url, servers_core) as servers:
@@ -134,8 +140,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     given = {name: getattr(options, name) for name in ("seconds", "arrivals_seconds") if getattr(options, name)}
     plan = dataclasses.replace(QUICK if options.quick else Plan(), **given)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        found = runner.run(run(options.only, plan))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            found = runner.run(run(options.only, plan))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.stderr.write("stopped: nothing is written\n")
+        return 130
     written = {options.json: json.dumps(found, indent=2) + "\n", options.table: table(found), options.plot: plot(found)}
     for path, text in written.items():
         path.parent.mkdir(parents=True, exist_ok=True)

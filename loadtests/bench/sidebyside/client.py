@@ -118,8 +118,8 @@ class Caller(asyncio.Protocol):
 
 async def connect(url: str, done: Callable[[Caller, str], None], *, watching: bool = False) -> Caller:
     """A connected caller."""
-    at = urlsplit(url)
+    host, _, port = urlsplit(url).netloc.partition(":")
     _, caller = await asyncio.get_running_loop().create_connection(
-        lambda: Caller(done, watching=watching), at.hostname, at.port
+        lambda: Caller(done, watching=watching), host, int(port)
     )
     return caller

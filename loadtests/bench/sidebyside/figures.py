@@ -55,20 +55,21 @@ class Measured:
 
 def slowest(measured: dict[str, Measured], *, stream: bool) -> float:
     """The capacity of the slowest contestant, answers a second."""
-    return min(each.capacity(stream=stream) for each in measured.values())
+    return min(most for each in measured.values() if (most := each.capacity(stream=stream)) > 0)
 
 
 def run_of(own: Measured, direct: Measured) -> dict[str, float]:
-    """A contestant's line in bench.json."""
+    """A contestant's line in bench.json; times are missing where no answer came."""
     tokens, connections = HEADLINE
     plain, stream = (own.rates[Cell(way, tokens, connections)] for way in (False, True))
     found = {
         "plain_rps": median(plain),
         "stream_tokens_per_s": tokens * median(stream),
-        "added_p50_ms": percentile(own.plain, 50) - percentile(direct.plain, 50),
-        "added_p99_ms": percentile(own.plain, 99) - percentile(direct.plain, 99),
         "rss_mb": median(own.rss),
     }
+    if own.plain and direct.plain:
+        found["added_p50_ms"] = percentile(own.plain, 50) - percentile(direct.plain, 50)
+        found["added_p99_ms"] = percentile(own.plain, 99) - percentile(direct.plain, 99)
     if own.first and direct.first:
         found["added_ttft_ms"] = percentile(own.first, 50) - percentile(direct.first, 50)
         found["added_inter_token_ms"] = percentile(own.inter_token, 50) - percentile(direct.inter_token, 50)

@@ -16,8 +16,6 @@ from typing import IO
 
 import aiohttp
 
-from loadtests.bench.sidebyside.closed import Problems
-
 _START_SECONDS = 120.0
 _STOP_SECONDS = 20.0
 _PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -62,7 +60,6 @@ class Server:
 
     def __init__(self, contestant: Contestant, process: subprocess.Popen[bytes] | None, log: IO[bytes]) -> None:
         self.contestant, self._process, self._log = contestant, process, log
-        self.problems = Problems()
 
     async def ready(self) -> None:
         """Wait until it answers; raises NotStarted."""
@@ -110,11 +107,16 @@ class Server:
                 if entry.name.isdigit() and os.getsid(int(entry.name)) == self._process.pid:
                     yield int(entry.name)
 
-    def close(self) -> None:
-        """End it."""
+    def end(self) -> None:
+        """Ask it to end; `close` waits for that."""
         if self._process is not None:
             self.go()
             self._process.terminate()
+
+    def close(self) -> None:
+        """End it."""
+        self.end()
+        if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_STOP_SECONDS)
             with contextlib.suppress(ProcessLookupError):

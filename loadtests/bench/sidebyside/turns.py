@@ -33,9 +33,7 @@ class Plan:
     seconds: float = 4.0
     warm: float = 1.0
     arrivals_seconds: float = 15.0
-    rehearsal_seconds: float = (
-        3.0  # of each form, before anything is measured: imports and compilations of the first requests
-    )
+    rehearsal_seconds: float = 3.0  # of each form, before anything is measured
     streams_at_rate: bool = True  # also for streams, whose tokens come...
     pace: float = 0.01  # ... with so much time between two
 
@@ -45,6 +43,12 @@ class Plan:
             Cell(stream, tokens, connections)
             for stream, tokens, connections in itertools.product((False, True), self.tokens, self.connections)
         ]
+
+    def minutes(self, contestants: int) -> float:
+        """About how long so many take."""
+        most = len(self.cells()) * (self.warm + self.seconds)
+        at_rate = (self.warm * 2 + self.arrivals_seconds) * (2 if self.streams_at_rate else 1)
+        return 2 * contestants * (most + at_rate) / 60
 
 
 QUICK = Plan(
@@ -82,13 +86,19 @@ def _complain(name: str, what: str, problems: Problems, measured: Measured) -> N
         sys.stderr.write(f"{name}, {what}: {problems.count} answers were wrong, the first: {problems.first}\n")
 
 
-async def _rehearse(server: Server, plan: Plan) -> None:
+async def _rehearsed(server: Server, plan: Plan) -> bool:
+    """Whether it answers rightly; the first requests import and compile what the others need."""
     at = server.contestant
-    for stream in (False, True):
-        asked = requests(at.url, at.headers, HEADLINE[0], stream=stream)
-        rates = await Closed(at.url, asked, 0.0, plan.rehearsal_seconds).run(HEADLINE[1])
-        if rates.problems.count:
-            sys.stderr.write(f"{at.name}, rehearsal: {rates.problems.count} wrong, the first: {rates.problems.first}\n")
+    with _turn(server):
+        for stream in (False, True):
+            asked = requests(at.url, at.headers, HEADLINE[0], stream=stream)
+            problems = (await Closed(at.url, asked, 0.0, plan.rehearsal_seconds).run(HEADLINE[1])).problems
+            if problems.count:
+                sys.stderr.write(
+                    f"{at.name} is left out: {problems.count} wrong answers, the first: {problems.first}\n"
+                )
+                return False
+    return True
 
 
 async def _most(server: Server, plan: Plan, measured: Measured) -> None:
@@ -105,6 +115,7 @@ async def _most(server: Server, plan: Plan, measured: Measured) -> None:
 async def _at_rate(server: Server, plan: Plan, rate: float, *, stream: bool) -> Times:
     at = server.contestant
     asked = requests(at.url, at.headers, HEADLINE[0], stream=stream)
+    await Closed(at.url, asked, 0.0, plan.warm).run(1)  # what was halted has to find its feet
     return await Arrivals(at.url, asked, rate=rate, connections=_CONNECTIONS).run(plan.warm, plan.arrivals_seconds)
 
 
@@ -118,11 +129,9 @@ def _keep(times: Times, measured: Measured, *, stream: bool) -> None:
 
 async def measure(servers: Sequence[Server], fake: Fake, plan: Plan) -> tuple[dict[str, Measured], dict[str, float]]:
     """Everything, by contestant, and the rates of the arrivals; the servers are ready, and halted."""
-    by_name = {server.contestant.name: server for server in servers}
+    by_name = {server.contestant.name: server for server in servers if await _rehearsed(server, plan)}
     measured = {name: Measured() for name in by_name}
-    for server in servers:
-        with _turn(server):
-            await _rehearse(server, plan)
+    sys.stderr.write(f"measuring: about {plan.minutes(len(by_name)):.0f} minutes\n")
     for name in mirrored(list(by_name)):
         with _turn(by_name[name]):
             await _most(by_name[name], plan, measured[name])
