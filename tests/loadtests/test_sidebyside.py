@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
@@ -14,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -103,15 +105,20 @@ async def test_the_fake_answers_plainly_and_in_a_stream(count: int) -> None:
         assert texts[1].endswith("data: [DONE]\n\n")
 
 
-async def test_a_body_in_chunks_is_a_request_too() -> None:
-    async def body() -> Any:
-        yield b'{"messages": [], "max_tokens": 16, '
-        yield b'"stream": false}'
-
+async def test_a_body_in_chunks_is_read_to_its_end() -> None:
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    first, second = b'{"messages": [], ', b'"max_tokens": 128}'
     async with fake() as upstream, aiohttp.ClientSession() as session:
-        for _ in range(2):
-            async with session.post(f"{upstream.url}/chat/completions", data=body()) as answer:
-                assert (await answer.json())["usage"]["completion_tokens"] == 16
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(upstream.url).port)
+        writer.write(head + b"%x\r\n%b\r\n" % (len(first), first))
+        async with session.get(f"{upstream.url}/models") as answer:  # by then the fake has read what is there
+            assert answer.status == 200
+        writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(second), second))
+        length = re.search(rb"content-length: (\d+)", await reader.readuntil(b"\r\n\r\n"))
+        assert length is not None
+        assert json.loads(await reader.readexactly(int(length[1])))["usage"]["completion_tokens"] == 128
+        writer.close()
+        await writer.wait_closed()
 
 
 def asked(upstream: Fake, *, stream: bool = False, count: int = 16) -> Any:
