@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from loadtests.bench.sidebyside.client import Caller, connect
 
-SLICES = 3  # of a measurement: their spread tells how steady it was
-_PATIENCE_SECONDS = 30.0  # beside the measurement itself, for the first answers and the last
+PARTS = 3  # of a measurement: their spread tells how steady it was
+_PATIENCE_SECONDS = 30.0  # for the first answers, for as many as are wanted, and for the last ones
 
 
 @dataclass
@@ -28,38 +29,40 @@ class Problems:
 
 @dataclass
 class Rates:
-    """Answers a second in each slice that had any, and what went wrong."""
+    """Answers a second in each part, and what went wrong."""
 
     per_second: list[float]
     problems: Problems = field(default_factory=Problems)
 
 
-def rates(began: float, ended: Sequence[float], length: float) -> list[float]:
-    """Answers a second in each of SLICES slices of `length` seconds, from when the answers ended, in order.
+def rates(began: float, ended: Sequence[float]) -> list[float]:
+    """Answers a second in PARTS parts of equally many answers, from when they ended, in order.
 
-    A slice's answers are divided by the time from the last one before them to their own last: where many come at once, and then
-    none for a while, it makes no difference which of them a boundary happens to lie between.
+    A part lasts from the last answer before it to its own last. Where many answers come at once, and then none for a while, parts
+    of equal length would depend on which of them a boundary happens to lie between.
     """
-    found, before = [], began
-    for number in range(SLICES):
-        start, stop = (began + length * place for place in (number, number + 1))
-        if inside := [at for at in ended if start < at <= stop]:
-            found.append(len(inside) / (inside[-1] - before))
-            before = inside[-1]
-    return found or [0.0]
+    size = len(ended) // PARTS
+    if not size:
+        return [0.0]
+    marks = [began, *(ended[size * number - 1] for number in range(1, PARTS + 1))]
+    return [size / max(later - earlier, 1e-9) for earlier, later in itertools.pairwise(marks)]
 
 
 class Closed:
-    """One measurement. What counts begins after `warm` seconds, and not before there was an answer for each connection."""
+    """One measurement. What counts begins after `warm` seconds, and not before there was an answer for each connection.
+
+    It takes `seconds`, or as long as it takes until each part has as many answers as there are connections: of a slow server that
+    answers many at once a shorter one would show but a burst, or none.
+    """
 
     def __init__(self, url: str, requests: Iterator[bytes], warm: float, seconds: float) -> None:
         self._url, self._requests = url, requests
-        self._warm, self._slice = warm, seconds / SLICES
+        self._warm, self._seconds = warm, seconds
         self._problems = Problems()
         self._ended: list[float] = []
         self._warm_until = self._from = 0.0
-        self._until = float("inf")
-        self._unheard = self._busy = 0
+        self._unheard = self._wanted = self._busy = 0
+        self._over = False
         self._idle = asyncio.Event()
 
     def _done(self, caller: Caller, problem: str) -> None:
@@ -67,28 +70,36 @@ class Closed:
         self._unheard -= 1
         if problem:
             self._problems.add(problem)
-        elif self._from:
+        elif self._from and not self._over:
             self._ended.append(now)
-        if not self._from and self._unheard <= 0 and now >= self._warm_until:
-            self._from, self._until = now, now + self._slice * SLICES
-        if now < self._until and not caller.lost:
+        if not self._from:
+            self._from = now if self._unheard <= 0 and now >= self._warm_until else 0.0
+        elif self._enough(now - self._from):
+            self._over = True
+        if not (self._over or caller.lost):
             caller.ask(next(self._requests))
             return
         self._busy -= 1
         if not self._busy:
             self._idle.set()
 
+    def _enough(self, seconds: float) -> bool:
+        if seconds < self._seconds:
+            return False
+        return len(self._ended) + self._problems.count >= self._wanted or seconds > self._seconds + _PATIENCE_SECONDS
+
     async def run(self, connections: int) -> Rates:
         """Measure; ends when the last answer is there."""
         callers = [await connect(self._url, self._done) for _ in range(connections)]
         self._warm_until = time.perf_counter() + self._warm
         self._unheard = self._busy = connections
+        self._wanted = PARTS * connections
         for caller in callers:
             caller.ask(next(self._requests))
         try:
-            await asyncio.wait_for(self._idle.wait(), self._warm + self._slice * SLICES + _PATIENCE_SECONDS)
+            await asyncio.wait_for(self._idle.wait(), self._warm + self._seconds + 3 * _PATIENCE_SECONDS)
         except TimeoutError:
-            self._problems.add(f"{self._busy} answers had not come after {_PATIENCE_SECONDS:g} s")
+            self._problems.add(f"{self._busy} answers had not come {_PATIENCE_SECONDS:g} s after the end")
         for caller in callers:
             caller.transport.abort()
-        return Rates(rates(self._from, self._ended, self._slice), self._problems)
+        return Rates(rates(self._from, self._ended), self._problems)
