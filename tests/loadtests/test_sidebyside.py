@@ -54,17 +54,21 @@ def test_a_percentile_is_a_value_that_was_measured(percent: float, value: float)
 
 
 def test_a_steady_server_has_one_rate_in_every_part() -> None:
-    assert rates(0.0, [0.01 * number for number in range(1, 301)]) == pytest.approx([100, 100, 100])
+    assert rates(0.0, [0.01 * number for number in range(1, 301)], 16) == pytest.approx([100, 100, 100])
 
 
 def test_answers_in_bursts_count_by_the_time_that_they_took() -> None:
     bursts = [at for at in (0.5, 1.0, 1.5) for _ in range(16)]
-    assert rates(0.0, bursts) == pytest.approx([32, 32, 32])
+    assert rates(0.0, bursts, 16) == pytest.approx([32, 32, 32])
 
 
 def test_a_pause_slows_the_part_that_it_is_in() -> None:
-    assert rates(0.0, [1.0, 4.0, 4.5]) == pytest.approx([1, 1 / 3, 2])
-    assert rates(0.0, [1.0]) == [0.0]
+    assert rates(0.0, [1.0, 4.0, 4.5], 1) == pytest.approx([1, 1 / 3, 2])
+
+
+def test_fewer_answers_than_three_for_each_connection_have_fewer_parts() -> None:
+    assert rates(0.0, [2.0] * 8, 8) == [4]
+    assert rates(0.0, [], 8) == [0.0]
 
 
 def test_everybody_has_a_turn_and_another_in_mirrored_order() -> None:

@@ -30,7 +30,7 @@ class Plan:
 
     tokens: Sequence[int] = (16, 128)
     connections: Sequence[int] = (1, 16, 64, 256)
-    seconds: float = 4.0
+    seconds: float = 3.0
     warm: float = 1.0
     arrivals_seconds: float = 15.0
     rehearsal_seconds: float = 3.0  # of each form, before anything is measured
