@@ -34,13 +34,14 @@ _EXAMPLE = """example:
 _BUSY = 0.5  # a load average above which figures are to be distrusted
 
 
-def _makers(folder: Path, upstream: str, stack: contextlib.ExitStack) -> dict[str, Callable[[], Contestant]]:
+def _makers(folder: Path, upstream: str, core: int, stack: contextlib.ExitStack) -> dict[str, Callable[[], Contestant]]:
     def full() -> Contestant:
-        state = {
-            "database_url": stack.enter_context(stores.postgres()),
-            "redis_url": stack.enter_context(stores.redis()),
-        }
-        state["redis_prefix"] = "passerelle-bench"
+        with stores.on_core(core):
+            state = {
+                "database_url": stack.enter_context(stores.postgres()),
+                "redis_url": stack.enter_context(stores.redis()),
+                "redis_prefix": "passerelle-bench",
+            }
         return passerelle("passerelle_full", folder, upstream, on=True, state=state)
 
     return {
@@ -57,17 +58,17 @@ def _makers(folder: Path, upstream: str, stack: contextlib.ExitStack) -> dict[st
 
 @contextlib.contextmanager
 def _started(names: Sequence[str], folder: Path, upstream: str, core: int) -> Iterator[list[Server]]:
-    """Those that can be started, on their core, not yet ready; what is missing is said."""
+    """Those that can be started, not yet ready; what is missing is said. `core` is for what else they need."""
     with contextlib.ExitStack() as stack:
-        makers, servers = _makers(folder, upstream, stack), []
-        for name in names:
+        makers, servers = _makers(folder, upstream, core, stack), []
+        for name in reversed(names):  # the slowest to start come last in the list
             try:
-                server = start(makers[name](), core)
+                server = start(makers[name]())
             except (rivals.NotInstalled, stores.NoStore) as missing:
                 sys.stderr.write(f"{name} is left out: {missing}\n")
                 continue
             stack.callback(server.close)
-            servers.append(server)
+            servers.insert(0, server)
         try:
             yield servers
         finally:
@@ -75,8 +76,8 @@ def _started(names: Sequence[str], folder: Path, upstream: str, core: int) -> It
                 server.end()
 
 
-async def _ready(servers: Sequence[Server]) -> list[Server]:
-    """Those that answer, halted."""
+async def _ready(servers: Sequence[Server], core: int) -> list[Server]:
+    """Those that answer, on their core and halted."""
     sys.stderr.write(f"starting {len(servers)} contestants\n")
     found = await asyncio.gather(*(server.ready() for server in servers), return_exceptions=True)
     running = []
@@ -87,6 +88,7 @@ async def _ready(servers: Sequence[Server]) -> list[Server]:
             raise problem
         else:
             running.append(server)
+            server.pin(core)
         server.halt()
     return running
 
@@ -97,13 +99,14 @@ async def run(names: Sequence[str], plan: Plan) -> dict[str, Any]:
     about = machine(servers_core, callers_core)
     if about["load_average"] > _BUSY:
         sys.stderr.write(f"this machine is busy (load {about['load_average']}): figures taken now say little\n")
-    os.sched_setaffinity(0, {callers_core})
     if (own := asyncio.current_task()) is not None:  # servers that are halted would never end by themselves
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, own.cancel)
     with tempfile.TemporaryDirectory() as folder:
         async with fake() as upstream:
-            with _started(names, Path(folder), upstream.url, servers_core) as servers:
-                measured, rate = await measure(await _ready(servers), upstream, plan)
+            with _started(names, Path(folder), upstream.url, callers_core) as servers:
+                running = await _ready(servers, servers_core)
+                os.sched_setaffinity(0, {callers_core})
+                measured, rate = await measure(running, upstream, plan)
     return report(measured, rate, about)
 
 

@@ -1,4 +1,4 @@
-"""Starts the contestants' servers on one core, lets only one of them run at a time, and says how much memory they have."""
+"""Starts the contestants' servers, pins them to one core, lets only one of them run at a time, and says how much memory they have."""
 
 from __future__ import annotations
 
@@ -37,17 +37,6 @@ class Contestant:
     ready: str = "/"  # a path that answers 200 when it is up
 
 
-@contextlib.contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """What is started in here stays on this core: a process has the cores of the thread that started it."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
 def free_port() -> int:
     """A loopback port that nobody had a moment ago."""
     with socket.socket() as bound:
@@ -82,6 +71,14 @@ class Server:
         """The end of what it wrote."""
         self._log.seek(0)
         return self._log.read().decode(errors="replace")[-1500:]
+
+    def pin(self, core: int) -> None:
+        """Keep it on this core from now on: all its threads, whose threads and processes will inherit that."""
+        for _ in range(2):  # one may have been started while the others were pinned
+            for pid in self._session():
+                for thread in Path(f"/proc/{pid}/task").iterdir():
+                    with contextlib.suppress(OSError):
+                        os.sched_setaffinity(int(thread.name), {core})
 
     def halt(self) -> None:
         """Let it do nothing until `go`, lest it take time from the one whose turn it is."""
@@ -131,19 +128,18 @@ def _resident_mb(pid: int) -> float:
     return 0.0
 
 
-def start(contestant: Contestant, core: int) -> Server:
-    """Start one on a core; it is not ready yet."""
+def start(contestant: Contestant) -> Server:
+    """Start one, on whatever core is free; it is not ready yet."""
     log = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the server
     process = None
     if contestant.command:
         environment = {**os.environ, **contestant.environment}
-        with on_core(core):
-            process = subprocess.Popen(  # noqa: S603  # commands of ours
-                contestant.command,
-                env=environment,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+        process = subprocess.Popen(  # noqa: S603  # commands of ours
+            contestant.command,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
     return Server(contestant, process, log)

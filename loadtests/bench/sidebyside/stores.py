@@ -21,6 +21,17 @@ class NoStore(Exception):
 
 
 @contextlib.contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """What is started in here stays on this core: a process has the cores of the thread that started it."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
 def postgres() -> Iterator[str]:
     """The URL of an empty database; raises NoStore."""
     if given := os.environ.get("PASSERELLE_BENCH_POSTGRES_URL"):

@@ -54,10 +54,10 @@ class Plan:
 QUICK = Plan(
     tokens=(16,),
     connections=(16,),
-    seconds=0.6,
+    seconds=0.45,
     warm=0.15,
-    arrivals_seconds=1.5,
-    rehearsal_seconds=0.4,
+    arrivals_seconds=1.3,
+    rehearsal_seconds=0.25,
     streams_at_rate=False,
 )
 
