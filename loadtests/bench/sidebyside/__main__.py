@@ -60,7 +60,8 @@ def _makers(folder: Path, upstream: str, core: int, stack: contextlib.ExitStack)
 def _started(names: Sequence[str], folder: Path, upstream: str, core: int) -> Iterator[list[Server]]:
     """Those that can be started, not yet ready; what is missing is said. `core` is for what else they need."""
     with contextlib.ExitStack() as stack:
-        makers, servers = _makers(folder, upstream, core, stack), []
+        makers = _makers(folder, upstream, core, stack)
+        servers: list[Server] = []
         for name in reversed(names):  # the slowest to start come last in the list
             try:
                 server = start(makers[name]())

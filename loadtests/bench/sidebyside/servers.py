@@ -1,4 +1,4 @@
-"""Starts the contestants' servers, pins them to one core, lets only one of them run at a time, and says how much memory they have."""
+"""Starts the contestants' servers, pins them to one core, lets one of them run at a time, and says how much memory they have."""
 
 from __future__ import annotations
 
