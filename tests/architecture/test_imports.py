@@ -91,7 +91,7 @@ WEB = {
             for part in ("", ".http", ".users", ".tenants", ".keys", ".clients", ".audit", ".usage", ".status")
         ),
     )
-} | {"auth.routes"}
+} | {"auth.routes", "loadtests.bench.sidebyside.bare"}
 
 
 def wrong_direction(module: Module) -> list[str]:
