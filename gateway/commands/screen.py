@@ -72,17 +72,17 @@ def _gateways(seen: Sequence[Seen]) -> Table:
             continue
         whole = status.installation
         row: tuple[Cell, ...] = (_up_since(whole), status.version, _workers(whole), str(status.in_flight))
-        table.add_row(_plain(_at(one)), *row, *_french(one.rates))
+        table.add_row(_plain(_at(one)), *row, *_french(whole))
     return table
 
 
-def _french(rates: Rates | None) -> tuple[Cell, ...]:
-    share = rates.french.share if rates is not None else None
-    if rates is None or share is None:
+def _french(whole: Installation | None) -> tuple[Cell, ...]:
+    share = whole.minute.share if whole is not None else None
+    if whole is None or share is None:
         return (_NONE, _NONE)
-    french = rates.french
-    style = "bold red" if french.foreign + french.refused else ""
-    counted = f"{french.delivered}/{french.repaired}/{french.refused}/{french.foreign}"
+    minute = whole.minute
+    style = "bold red" if minute.foreign + minute.not_french else ""
+    counted = f"{minute.french}/{minute.repaired}/{minute.not_french}/{minute.foreign}"
     return (Text(f"{100 * share:.0f}%", style), counted)
 
 

@@ -98,13 +98,15 @@ def _print(seen: Sequence[Seen], *, as_json: bool) -> int:
 def _document(seen: Seen) -> dict[str, Any]:
     import msgspec
 
-    status = msgspec.to_builtins(seen.status) if seen.status is not None and seen.away_since is None else None
+    here = seen.status if seen.away_since is None else None
+    minute = here.installation.minute if here is not None and here.installation is not None else None
     return {
         "url": seen.url,
         "away_since": seen.away_since.isoformat(timespec="seconds") if seen.away_since else None,
         "reason": seen.reason,
-        "status": status,
+        "status": msgspec.to_builtins(here),
         "rates": seen.rates.document() if seen.rates else None,
+        "french": {**msgspec.to_builtins(minute), "share": minute.share} if minute is not None else None,
     }
 
 
