@@ -91,7 +91,8 @@ def _print(seen: Sequence[Seen], *, as_json: bool) -> int:
         from gateway.commands.screen import view
 
         width = None if sys.stdout.isatty() else _WIDTH
-        Console(width=width, highlight=False, no_color=not sys.stdout.isatty()).print(view(seen))
+        console = Console(width=width, highlight=False, no_color=not sys.stdout.isatty())
+        console.print(view(seen, console.width))
     return 1 if any(one.away_since for one in seen) else 0
 
 
@@ -130,7 +131,7 @@ def _watch(gateways: Sequence[Gateway], every: float) -> int:
             while not codes:
                 now = ([gateway.seen for gateway in gateways], console.size)
                 if now != shown:
-                    live.update(view(now[0], height=console.height), refresh=True)
+                    live.update(view(now[0], *now[1]), refresh=True)
                     shown = now
                 if "q" in keys.pressed(_KEYS).lower():
                     codes.append(0)

@@ -64,11 +64,12 @@ async def test_one_look_is_printed_and_holds_no_word_of_a_prompt(tmp_path: Path)
             "acme",
             "asked",
             "1 under way",
-            "requests per minute",
+            "requests/min",
             "alice",
         ):
             assert word in out, word
         assert "\x1b" not in out
+        assert all(line == line.rstrip() for line in out.splitlines())
         assert SECRET not in out
 
 

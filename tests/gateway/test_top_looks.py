@@ -54,7 +54,7 @@ def limit(used: float, **more: Any) -> Limit:
 def shown(*seen: Seen, width: int = 160, height: int | None = None) -> str:
     console = Console(width=width, file=StringIO(), no_color=True)
     with console.capture() as captured:
-        console.print(view(seen, height))
+        console.print(view(seen, width, height))
     return captured.get()
 
 
@@ -141,7 +141,7 @@ def test_every_part_is_shown() -> None:
     text = shown(Seen("http://gw:8000", now, rates(before, now)))
     for word in (
         *("gw:8000", "2026-11-01 08:00:00", "1 of 2", "45", "80%", "3/1/0/1", "local/0", "10.0.0.1:8001/v1", "closed"),
-        *("50%", "42", "acme", "alice", "tokens per day", "950", "1,000 tokens", "95%", "req_9", "asked", "9.0"),
+        *("50%", "42", "acme", "alice", "tokens/day", "950", "1,000", "95%", "req_9", "asked", "9.0"),
         *("works without what they depend on: limits", "workers that do not answer: 1"),
     ):
         assert word in text, word
