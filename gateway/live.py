@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Literal
@@ -47,7 +48,28 @@ class Counts(msgspec.Struct):
         self.first_text = [mine + theirs for mine, theirs in zip(self.first_text, other.first_text, strict=True)]
 
 
+class Judged(msgspec.Struct):
+    """Answers whose language was judged, by the names of `Counts`."""
+
+    french: int = 0
+    repaired: int = 0
+    not_french: int = 0
+    foreign: int = 0
+
+    @property
+    def share(self) -> float | None:
+        """How many of the answers were delivered in French, from 0 to 1; None where there were none."""
+        every = self.french + self.repaired + self.not_french + self.foreign
+        return (self.french + self.repaired) / every if every else None
+
+    def add(self, other: Judged) -> None:
+        """Count what was counted elsewhere."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
 _OF_VERDICT: Final = {"passed": "french", "modified": "repaired", "blocked": "not_french", "flagged": "foreign"}
+_MINUTE: Final = 60  # seconds
 
 
 class Live:
@@ -57,6 +79,9 @@ class Live:
         self._clock = clock
         self._under_way: dict[str, Exchange] = {}
         self._ended = Counts()
+        self._minute: deque[tuple[int, Judged]] = deque(
+            maxlen=_MINUTE
+        )  # by whole seconds of the clock, the last one last
 
     @contextmanager
     def follow(self, exchange: Exchange) -> Iterator[None]:
@@ -80,6 +105,20 @@ class Live:
         made.tokens += sum(map(tokens, self._under_way.values()))
         return made
 
+    def minute(self) -> Judged:
+        """The answers that ended in this second of the clock and the 59 before it."""
+        made, oldest = Judged(), int(self._clock()) - _MINUTE
+        for second, judged in self._minute:
+            if second > oldest:
+                made.add(judged)
+        return made
+
+    def _this_second(self) -> Judged:
+        second = int(self._clock())
+        if not self._minute or self._minute[-1][0] != second:
+            self._minute.append((second, Judged()))
+        return self._minute[-1][1]
+
     def _count(self, exchange: Exchange) -> None:
         counts = self._ended
         counts.requests += 1
@@ -91,7 +130,8 @@ class Live:
         if exchange.attempts and (finding := exchange.guards.get("language")) is not None:
             name = _OF_VERDICT.get(finding.verdict)
             if name is not None:
-                setattr(counts, name, getattr(counts, name) + 1)
+                for where in (counts, self._this_second()):
+                    setattr(where, name, getattr(where, name) + 1)
         if exchange.first_text is not None:
             counts.first_text[bisect_left(SECONDS, exchange.first_text - exchange.started)] += 1
 

@@ -7,7 +7,6 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,31 +20,14 @@ from gateway.settings import BadSettings
 from gateway.status.report import Status
 
 _SECONDS: Final = 5.0  # for an answer
-_LONG: Final = 60.0  # seconds over which the share of French answers is told
 _BYTES: Final = 8 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class French:
-    """Answers: French by themselves, after another try, not delivered as they were, and delivered in another language."""
-
-    delivered: int
-    repaired: int
-    refused: int
-    foreign: int
-
-    @property
-    def share(self) -> float | None:
-        """How many of the answers were delivered in French, from 0 to 1."""
-        every = self.delivered + self.repaired + self.refused + self.foreign
-        return (self.delivered + self.repaired) / every if every else None
 
 
 @dataclass(frozen=True)
 class Rates:
     """A second, over the last `seconds`; times to the first text in seconds, None where there was none.
 
-    `generated`: tokens a second by target and address of a replica, where it tells. `french` is about the last minute.
+    `generated`: tokens a second by target and address of a replica, where it tells.
     """
 
     seconds: float
@@ -55,14 +37,12 @@ class Rates:
     tokens: float
     first_text_p50: float | None
     first_text_p95: float | None
-    french: French
     generated: dict[tuple[str, str], float]
 
     def document(self) -> dict[str, Any]:
         """The same for JSON."""
         generated = [{"target": of, "address": at, "tokens": rate} for (of, at), rate in self.generated.items()]
-        french = {**vars(self.french), "share": self.french.share}
-        return {**vars(self), "french": french, "generated": generated}
+        return {**vars(self), "generated": generated}
 
 
 @dataclass(frozen=True)
@@ -83,7 +63,7 @@ class Gateway:
         self.seen = Seen(url)
         self._key = key
         self._query = "?" + urllib.parse.urlencode({"tenant": tenant}) if tenant else ""
-        self._looks: deque[Status] = deque()
+        self._before: Status | None = None
 
     def look(self) -> None:
         """Ask once. Raises BadSettings for what waiting does not change; that a gateway is away is only noted."""
@@ -98,12 +78,8 @@ class Gateway:
         self.seen = Seen(self.seen.url, self.seen.status, None, since, reason)
 
     def _see(self, status: Status) -> None:
-        if self._looks and not comparable(self._looks[-1], status):
-            self._looks.clear()
-        self._looks.append(status)
-        while len(self._looks) > 2 and _between(self._looks[0], status) > _LONG:
-            self._looks.popleft()
-        self.seen = Seen(self.seen.url, status, rates(self._looks))
+        before, self._before = self._before, status
+        self.seen = Seen(self.seen.url, status, rates(before, status) if before is not None else None)
 
 
 def comparable(before: Status, now: Status) -> bool:
@@ -113,13 +89,11 @@ def comparable(before: Status, now: Status) -> bool:
     return {worker.id for worker in before.installation.workers} == {worker.id for worker in now.installation.workers}
 
 
-def rates(looks: Sequence[Status]) -> Rates | None:
-    """How fast things went between the last two looks, all of which are comparable; None before the second."""
-    if len(looks) < 2:
+def rates(before: Status, now: Status) -> Rates | None:
+    """How fast things went between two looks; None where they cannot be compared."""
+    if not comparable(before, now):
         return None
-    first, before, now = looks[0], looks[-2], looks[-1]
     seconds, counts = _between(before, now), _counted(before, now)
-    long = _counted(first, now)
     return Rates(
         seconds=round(seconds, 3),
         requests=counts.requests / seconds,
@@ -128,7 +102,6 @@ def rates(looks: Sequence[Status]) -> Rates | None:
         tokens=max(0, counts.tokens) / seconds,  # a model server may count fewer than there were deltas
         first_text_p50=quantile(counts.first_text, 0.5),
         first_text_p95=quantile(counts.first_text, 0.95),
-        french=French(long.french, long.repaired, long.not_french, long.foreign),
         generated=_generated(before, now, seconds),
     )
 

@@ -1,88 +1,89 @@
-"""How gateways look in a terminal: tables of `rich`, the worst in red, nothing that a caller wrote taken for markup."""
+"""How gateways look in a terminal: what matters first, the worst in red, nothing that a caller wrote taken for markup."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
-from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.console import Group
 from rich.text import Text
 
+from gateway.commands.columns import FACTS, LIMITS, PACES, REPLICAS, REQUESTS, TARGETS
 from gateway.commands.looks import Rates, Seen
+from gateway.commands.tables import Cell, Column, fits, pairs, plain, sentence, table
 from gateway.status.report import Installation, Limit, Replica, Status, TargetLoad, Worker
 
 _NONE: Final = "-"
-_LONGEST: Final = 64  # characters of a name
 _FRAME: Final = 2  # lines of a table beside its rows: its head, and a blank one before
 _FEW_LIMITS: Final = 6
 _NEAR, _REACHED = 0.8, 0.995  # of a limit
+_MUCH: Final = 1000  # of something whose hundredths nobody asks for
 _FULL: Final = 0.9  # of a KV cache
 
-Cell = str | Text
 
-
-def view(seen: Sequence[Seen], height: int | None = None) -> RenderableType:
-    """All there is to see; in so many lines, the live requests taking what the rest leaves."""
+def view(seen: Sequence[Seen], width: int, height: int | None = None) -> Group:
+    """All there is to see, in so many columns; in so many lines, the live requests taking what the rest leaves."""
     known = [(_at(one), one.status, one.rates) for one in seen if one.status is not None and one.away_since is None]
-    several = len(seen) > 1
-    parts: list[tuple[RenderableType, int]] = [(_gateways(seen), 1 + len(seen))]
-    parts += [(note, 1) for note in _notes(seen)]
-    pace = ("requests/s", "errors/s", "refused/s", "first text p50", "p95", "tokens/s")
-    parts += _section(pace, _paces(known), several=several)
-    parts += _section(("target", "models", "in flight", "waiting", "limit"), _targets(known), several=several)
-    parts += _section(
-        ("replica", "address", "breaker", "probes", "ours", "running", "waiting", "KV cache", "tokens/s", ""),
-        _replicas(known),
-        several=several,
-    )
+
+    def section(columns: Sequence[Column], rows: Sequence[Row], leave: int = 0) -> list[Text]:
+        if not rows:
+            return []
+        if len(seen) == 1:
+            return [Text(), *table(columns, [cells for _, cells in rows], width)]
+        named = [(plain(at), *cells) for at, cells in rows]
+        return [Text(), *table([Column("gateway", leave=leave), *columns], named, width)]
+
+    lines = [*_gateways(seen, width), *(line for note in _notes(seen) for line in sentence(note, width))]
+    lines += section(PACES, list(_paces(known)))
+    lines += section(TARGETS, list(_targets(known)))
+    lines += section(REPLICAS, list(_replicas(known)))
     limits, requests = list(_limits(known)), list(_requests(known))
     if height is not None:
-        used = sum(lines for _, lines in parts)
-        limits = limits[: max(1, min(_FEW_LIMITS, height - used - 2 * _FRAME - 2))]
-        used += len(limits) + _FRAME if limits else 0
-        requests = requests[: max(1, height - used - _FRAME - 1)]
-    parts += _section(("limit of", "name", "tenant", "what", "used", "of", "", "until"), limits, several=several)
+        room = height - len(lines) - 2 * _FRAME - 1
+        limits = limits[: max(1, min(_FEW_LIMITS, max(room // 2, room - len(requests))))]
+    lines += section(LIMITS, limits, leave=4)
+    if height is not None:
+        requests = requests[: max(1, height - len(lines) - _FRAME - 1)]
+    lines += section(REQUESTS, requests, leave=3)
     in_flight = sum(status.in_flight for _, status, _ in known)
-    head = ("request", "tenant", "model", "target", "state", "seconds", "tokens")
-    parts += _section(head, requests, several=several)
     if known:
-        parts.append(
-            (Text(f"{in_flight} under way, {len(requests)} shown" if in_flight else "no request is under way"), 1)
-        )
-    return Group(*(part for part, _ in parts))
+        lines.append(Text(f"{in_flight} under way, {len(requests)} shown" if in_flight else "no request is under way"))
+    return Group(*lines)
 
 
 Known = tuple[str, Status, Rates | None]
 Row = tuple[str, tuple[Cell, ...]]
 
 
-def _gateways(seen: Sequence[Seen]) -> Table:
-    table = _table(
-        *("gateway", "up since", "version", "workers", "in flight", "French", "at once/repaired/refused/foreign")
-    )
-    for one in seen:
-        status = one.status
-        if one.away_since is not None or status is None:
-            since = f"away since {one.away_since:%H:%M:%S} UTC" if one.away_since else "being asked"
-            table.add_row(_plain(_at(one)), Text(since, style="bold red"))
-            continue
-        whole = status.installation
-        row: tuple[Cell, ...] = (_up_since(whole), status.version, _workers(whole), str(status.in_flight))
-        table.add_row(_plain(_at(one)), *row, *_french(one.rates))
-    return table
+def _gateways(seen: Sequence[Seen], width: int) -> list[Text]:
+    facts = [_facts(one) for one in seen]
+    columns = [Column(head) for head in FACTS]
+    rows = [[*(value for _, value in of), *[""] * (len(columns) - len(of))] for of in facts]
+    if fits(columns, rows, width):
+        return table(columns, rows, width)
+    return [line for of in facts for line in pairs(of, width)]
 
 
-def _french(rates: Rates | None) -> tuple[Cell, ...]:
-    share = rates.french.share if rates is not None else None
-    if rates is None or share is None:
+def _facts(one: Seen) -> list[tuple[str, Cell]]:
+    at, status = ("gateway", plain(_at(one))), one.status
+    if one.away_since is not None or status is None:
+        since = f"away since {one.away_since:%H:%M:%S} UTC" if one.away_since else "being asked"
+        return [at, ("", Text(since, style="bold red"))]
+    whole = status.installation
+    told: tuple[Cell, ...] = (_up_since(whole), status.version, _workers(whole), str(status.in_flight))
+    return [at, *zip(FACTS[1:], (*told, *_french(whole)), strict=True)]
+
+
+def _french(whole: Installation | None) -> tuple[Cell, ...]:
+    share = whole.minute.share if whole is not None else None
+    if whole is None or share is None:
         return (_NONE, _NONE)
-    french = rates.french
-    style = "bold red" if french.foreign + french.refused else ""
-    counted = f"{french.delivered}/{french.repaired}/{french.refused}/{french.foreign}"
+    minute = whole.minute
+    style = "bold red" if minute.foreign + minute.not_french else ""
+    counted = f"{minute.french}/{minute.repaired}/{minute.not_french}/{minute.foreign}"
     return (Text(f"{100 * share:.0f}%", style), counted)
 
 
@@ -106,19 +107,32 @@ def _notes(seen: Iterable[Seen]) -> Iterator[Text]:
     """What is wrong, in sentences."""
     for one in seen:
         if one.reason is not None:
-            yield _plain(one.reason, "bold red", longest=300)
+            yield plain(one.reason, "bold red", longest=300)
             continue
         whole = one.status.installation if one.status is not None else None
         if one.status is not None and whole is None:
-            yield _plain(
+            yield plain(
                 f"{_at(one)}: of tenant {one.status.tenant} only; the installation needs the scope `tenants`", "dim"
             )
         if whole is not None and whole.degraded:
-            yield _plain(f"{_at(one)}: works without what they depend on: {', '.join(whole.degraded)}", "yellow")
+            yield plain(f"{_at(one)}: works without what they depend on: {', '.join(whole.degraded)}", "yellow")
         if whole is not None and whole.silent:
-            yield _plain(
+            yield plain(
                 f"{_at(one)}: workers that do not answer: {whole.silent}; all figures are without theirs", "bold red"
             )
+        if whole is not None:
+            yield from _problems(_at(one), whole)
+
+
+def _problems(at: str, whole: Installation) -> Iterator[Text]:
+    """Why metrics cannot be used: a replica seldom has a reason of its own."""
+    found: dict[str, list[str]] = {}
+    for target in whole.targets:
+        for replica in target.replicas:
+            if replica.problem:
+                found.setdefault(replica.problem, []).append(f"{target.name}/{replica.index}")
+    for reason, replicas in found.items():
+        yield plain(f"{at}: metrics of {', '.join(replicas)}: {reason}", "yellow", longest=300)
 
 
 def _targets(known: Iterable[Known]) -> Iterator[Row]:
@@ -128,8 +142,8 @@ def _targets(known: Iterable[Known]) -> Iterator[Row]:
             yield (
                 at,
                 (
-                    _plain(target.name),
-                    _plain(", ".join(target.models)),
+                    plain(target.name),
+                    Text(", ".join(plain(model).plain for model in target.models)),
                     Text(str(target.in_flight), style="yellow" if full else ""),
                     Text(str(target.waiting), style="bold red" if target.waiting else ""),
                     str(target.places or "none"),
@@ -149,8 +163,8 @@ def _replica(target: TargetLoad, replica: Replica, rates: Rates | None) -> tuple
     cache = replica.cache
     probes = {None: _NONE, True: "down", False: "up"}[replica.down]
     return (
-        _plain(f"{target.name}/{replica.index}"),
-        _plain(replica.address),
+        plain(f"{target.name}/{replica.index}"),
+        plain(replica.address),
         Text(replica.breaker, style="" if replica.breaker == "closed" else "bold red"),
         Text(probes, style="bold red" if replica.down else ""),
         str(replica.in_flight),
@@ -158,7 +172,6 @@ def _replica(target: TargetLoad, replica: Replica, rates: Rates | None) -> tuple
         Text(_number(replica.waiting), style="yellow" if replica.waiting else ""),
         Text(_NONE if cache is None else f"{100 * cache:.0f}%", style="yellow" if (cache or 0) > _FULL else ""),
         _number(pace),
-        _plain(f"metrics: {replica.problem}" if replica.problem else "", "yellow"),
     )
 
 
@@ -172,11 +185,11 @@ def _limit(limit: Limit) -> tuple[Cell, ...]:
     style = "bold red" if limit.share >= _REACHED else "yellow" if limit.share >= _NEAR else ""
     return (
         limit.scope,
-        _plain(limit.name),
-        _plain(limit.tenant or _NONE),
-        _plain(limit.measure.replace("_", " ")),
+        plain(limit.name),
+        plain(limit.tenant or _NONE),
+        plain(limit.measure.replace("_per_", "/").replace("minute", "min")),
         Text(_amount(limit.used), style=style),
-        f"{_amount(limit.limit)} {limit.unit}",
+        _amount(limit.limit) + (f" {limit.unit}" if limit.measure.startswith("money") else ""),
         Text(f"{100 * limit.share:.0f}%", style=style),
         _until(limit.until),
     )
@@ -189,32 +202,15 @@ def _requests(known: Iterable[Known]) -> Iterator[Row]:
         yield (
             at,
             (
-                _plain(request.request_id),
-                _plain(request.tenant),
-                _plain(request.model or _NONE),
-                _plain(target),
+                plain(request.request_id),
+                plain(request.tenant),
+                plain(request.model or _NONE),
+                plain(target),
                 request.state,
                 f"{request.seconds:.1f}",
                 str(request.tokens),
             ),
         )
-
-
-def _section(head: Sequence[str], rows: Iterable[Row], *, several: bool) -> list[tuple[RenderableType, int]]:
-    rows = list(rows)
-    if not rows:
-        return []
-    table = _table(*(("gateway",) if several else ()), *head)
-    for at, cells in rows:
-        table.add_row(*((_plain(at),) if several else ()), *cells)
-    return [(Text(""), 1), (table, 1 + len(rows))]
-
-
-def _table(*head: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for name in head:
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
-    return table
 
 
 def _at(seen: Seen) -> str:
@@ -243,7 +239,7 @@ def _until(text: str | None) -> str:
 
 
 def _amount(value: float) -> str:
-    return f"{value:,.0f}" if value == math.floor(value) else f"{value:,.2f}"
+    return f"{value:,.0f}" if value == math.floor(value) or value >= _MUCH else f"{value:,.2f}"
 
 
 def _number(value: float | None) -> str:
@@ -256,9 +252,3 @@ def _time(seconds: float | None) -> str:
     if seconds is None:
         return _NONE
     return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
-
-
-def _plain(text: Any, style: str = "", longest: int = _LONGEST) -> Text:
-    """Somebody's text as text: no markup, and nothing that a terminal obeys."""
-    shown = "".join(sign if sign.isprintable() else "?" for sign in str(text))
-    return Text(shown if len(shown) <= longest else f"{shown[: longest - 1]}~", style=style)

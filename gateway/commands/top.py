@@ -91,20 +91,23 @@ def _print(seen: Sequence[Seen], *, as_json: bool) -> int:
         from gateway.commands.screen import view
 
         width = None if sys.stdout.isatty() else _WIDTH
-        Console(width=width, highlight=False, no_color=not sys.stdout.isatty()).print(view(seen))
+        console = Console(width=width, highlight=False, no_color=not sys.stdout.isatty())
+        console.print(view(seen, console.width))
     return 1 if any(one.away_since for one in seen) else 0
 
 
 def _document(seen: Seen) -> dict[str, Any]:
     import msgspec
 
-    status = msgspec.to_builtins(seen.status) if seen.status is not None and seen.away_since is None else None
+    here = seen.status if seen.away_since is None else None
+    minute = here.installation.minute if here is not None and here.installation is not None else None
     return {
         "url": seen.url,
         "away_since": seen.away_since.isoformat(timespec="seconds") if seen.away_since else None,
         "reason": seen.reason,
-        "status": status,
+        "status": msgspec.to_builtins(here),
         "rates": seen.rates.document() if seen.rates else None,
+        "french": {**msgspec.to_builtins(minute), "share": minute.share} if minute is not None else None,
     }
 
 
@@ -128,7 +131,7 @@ def _watch(gateways: Sequence[Gateway], every: float) -> int:
             while not codes:
                 now = ([gateway.seen for gateway in gateways], console.size)
                 if now != shown:
-                    live.update(view(now[0], height=console.height), refresh=True)
+                    live.update(view(now[0], *now[1]), refresh=True)
                     shown = now
                 if "q" in keys.pressed(_KEYS).lower():
                     codes.append(0)

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from gateway.live import Counts, Stage
+from gateway.live import Counts, Judged, Stage
 
 REQUESTS: Final = 200
 LIMITS: Final = 50
@@ -115,13 +115,17 @@ class Worker(msgspec.Struct, kw_only=True):
 
 
 class Installation(msgspec.Struct, kw_only=True):
-    """What belongs to no tenant. `silent` workers are there and do not answer; the counts are without theirs."""
+    """What belongs to no tenant. `silent` workers are there and do not answer; the counts are without theirs.
+
+    `minute`: the answers of the last minute.
+    """
 
     workers: list[Worker]
     silent: int
     degraded: list[str]
     targets: list[TargetLoad]
     counts: Counts
+    minute: Judged = msgspec.field(default_factory=Judged)
 
 
 class Word(msgspec.Struct, kw_only=True):
@@ -176,6 +180,7 @@ def _join(mine: Installation, other: Installation) -> None:
     mine.workers += other.workers
     mine.degraded += [part for part in other.degraded if part not in mine.degraded]
     mine.counts.add(other.counts)
+    mine.minute.add(other.minute)
     known = {target.name: target for target in mine.targets}
     for target in other.targets:
         if target.name in known:

@@ -100,6 +100,7 @@ class Statuses:
                 degraded=[part for part in PARTS if self._degraded(part)],
                 targets=[self._target(pool) for pool in self._catalogue.pools.values()],
                 counts=self._live.counts(),
+                minute=self._live.minute(),
             ),
         )
 

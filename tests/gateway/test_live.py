@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.exchange import Exchange, Finding, Outcome, State
-from gateway.live import SECONDS, Live, stage, tokens
+from gateway.live import SECONDS, Judged, Live, stage, tokens
 
 
 def exchange(**more: Any) -> Exchange:
@@ -111,6 +111,42 @@ def test_what_others_counted_is_added() -> None:
     both.add(two.counts())
     assert (both.requests, both.tokens, both.french, both.first_text[0]) == (3, 15, 3, 3)
     assert one.counts().requests == 1
+
+
+def test_the_last_minute_holds_its_answers_and_forgets_those_before_it() -> None:
+    now = 100.0
+    live = Live(lambda: now)
+    for second, verdict in ((100.0, "passed"), (100.9, "modified"), (130.0, "blocked"), (159.9, "flagged")):
+        now = second
+        with live.follow(answered(verdict)):
+            pass
+    whole = Judged(french=1, repaired=1, not_french=1, foreign=1)
+    assert (live.minute(), whole.share) == (whole, 0.5)
+    now = 160.0
+    assert live.minute() == Judged(not_french=1, foreign=1)
+    now = 1_000.0
+    assert (live.minute(), live.minute().share) == (Judged(), None)
+    with live.follow(answered()):
+        pass
+    assert live.minute() == Judged(french=1)
+    assert live.counts().french == 2
+
+
+def test_the_last_minute_keeps_no_more_than_a_minute() -> None:
+    now = 0.0
+    live = Live(lambda: now)
+    for second in range(1_000):
+        now = float(second)
+        with live.follow(answered()):
+            pass
+    assert len(live._minute) == 60
+    assert live.minute() == Judged(french=60)
+
+
+def test_the_minutes_of_workers_are_summed() -> None:
+    one, two = Judged(french=1, foreign=2), Judged(french=3, repaired=4, not_french=5)
+    one.add(two)
+    assert one == Judged(french=4, repaired=4, not_french=5, foreign=2)
 
 
 def test_how_far_a_request_is() -> None:

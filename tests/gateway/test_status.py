@@ -253,8 +253,9 @@ async def test_one_answer_is_about_all_workers_whichever_gives_it(tmp_path: Path
             assert len(by_worker) == 2
             assert sum(by_worker.values()) == 12
             assert len({told["installation"]["workers"][0]["pid"] for told in seen}) == 2  # both have answered
-        counts = (await status(url, root))["installation"]["counts"]
-        assert (counts["requests"], counts["tokens"]) == (12, 12 * 30)
+        told = (await status(url, root))["installation"]
+        assert (told["counts"]["requests"], told["counts"]["tokens"]) == (12, 12 * 30)
+        assert told["minute"] == {"french": 12, "repaired": 0, "not_french": 0, "foreign": 0}
     assert list((tmp_path / "workers").iterdir()) == []
 
 

@@ -64,11 +64,12 @@ async def test_one_look_is_printed_and_holds_no_word_of_a_prompt(tmp_path: Path)
             "acme",
             "asked",
             "1 under way",
-            "requests per minute",
+            "requests/min",
             "alice",
         ):
             assert word in out, word
         assert "\x1b" not in out
+        assert all(line == line.rstrip() for line in out.splitlines())
         assert SECRET not in out
 
 
@@ -94,7 +95,20 @@ async def test_as_json_it_can_be_read_by_a_program(tmp_path: Path) -> None:
         assert rates["requests"] > 0
         assert rates["tokens"] > 0
         assert rates["first_text_p50"] > 0
-        assert (rates["errors"], rates["refusals"], rates["french"]["share"]) == (0, 0, 1)
+        assert (rates["errors"], rates["refusals"]) == (0, 0)
+
+
+async def test_answers_that_ended_before_the_first_look_are_of_the_last_minute(tmp_path: Path) -> None:
+    async with house(tmp_path, times=LOOSE) as home:
+        home.local.answers(says(FRENCH))
+        for _ in range(3):
+            await ask(home.client())
+        code, out, _ = await top("--json", "--url", home.url, *FAST, token=home.token(**ROOT))
+        (gateway,) = json.loads(out)["gateways"]
+        assert (code, gateway["rates"]["requests"]) == (0, 0)
+        assert gateway["french"] == {"french": 3, "repaired": 0, "not_french": 0, "foreign": 0, "share": 1}
+        _, out, _ = await top("--once", "--url", home.url, *FAST, token=home.token(**ROOT))
+        assert re.search(r"100% +3/0/0/0", out)
 
 
 async def test_a_tenant_s_operator_sees_its_own_tenant_and_is_told_so(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from gateway.commands.looks import Seen, comparable, quantile, rates
 from gateway.commands.screen import view
-from gateway.live import SECONDS, Counts
+from gateway.live import SECONDS, Counts, Judged
 from gateway.status.report import Installation, Limit, Replica, Running, Status, TargetLoad, Worker
 
 NONE = [0] * (len(SECONDS) + 1)
@@ -54,25 +54,15 @@ def limit(used: float, **more: Any) -> Limit:
 def shown(*seen: Seen, width: int = 160, height: int | None = None) -> str:
     console = Console(width=width, file=StringIO(), no_color=True)
     with console.capture() as captured:
-        console.print(view(seen, height))
+        console.print(view(seen, width, height))
     return captured.get()
 
 
 def test_rates_are_differences_by_the_gateway_s_own_clock() -> None:
-    before = status(0, requests=10, errors=1, refusals=0, tokens=100, french=4)
-    now = status(2, requests=30, errors=2, refusals=4, tokens=500, french=9, repaired=3, not_french=1, foreign=1)
-    made = rates([before, now])
+    before = status(0, requests=10, errors=1, refusals=0, tokens=100)
+    made = rates(before, status(2, requests=30, errors=2, refusals=4, tokens=500))
     assert made is not None
     assert (made.seconds, made.requests, made.errors, made.refusals, made.tokens) == (2, 10, 0.5, 2, 200)
-    assert (made.french.delivered, made.french.repaired, made.french.refused) == (5, 3, 1)
-    assert made.french.share == 0.8
-
-
-def test_french_is_told_of_the_whole_minute_and_the_rest_of_the_last_interval() -> None:
-    made = rates([status(0, requests=1, french=1), status(2, requests=5, french=5), status(4, requests=5, french=5)])
-    assert made is not None
-    assert (made.requests, made.french.delivered) == (0, 4)
-    assert rates([status(0)]) is None
 
 
 def test_the_tokens_of_a_replica_are_its_own_count() -> None:
@@ -82,8 +72,8 @@ def test_the_tokens_of_a_replica_are_its_own_count() -> None:
     assert _generated(status(0, generated=500), status(2, generated=20)) == {}  # it was started anew
 
 
-def _generated(*looks: Status) -> dict[tuple[str, str], float]:
-    made = rates(looks)
+def _generated(before: Status, now: Status) -> dict[tuple[str, str], float]:
+    made = rates(before, now)
     assert made is not None
     return made.generated
 
@@ -107,6 +97,7 @@ def test_without_the_installation_there_are_no_rates() -> None:
     one, two = status(0), status(2)
     two.installation = None
     assert not comparable(one, two)
+    assert rates(one, two) is None
     assert not comparable(two, one)
 
 
@@ -140,16 +131,17 @@ def test_no_first_text_has_no_quantile_and_a_very_late_one_the_last_bound() -> N
 def test_every_part_is_shown() -> None:
     before, now = (
         status(0, generated=0),
-        status(2, generated=84, requests=6, tokens=90, french=3, first_text=numbers(0.2)),
+        status(2, generated=84, requests=6, tokens=90, first_text=numbers(0.2)),
     )
     now.requests, now.in_flight, now.limits = [running(9)], 1, [limit(950)]
     assert now.installation is not None
     now.installation.degraded = ["limits"]
     now.installation.silent = 1
-    text = shown(Seen("http://gw:8000", now, rates([before, now])))
+    now.installation.minute = Judged(french=3, repaired=1, foreign=1)
+    text = shown(Seen("http://gw:8000", now, rates(before, now)))
     for word in (
-        *("gw:8000", "2026-11-01 08:00:00", "1 of 2", "45", "100%", "3/0/0/0", "local/0", "10.0.0.1:8001/v1", "closed"),
-        *("50%", "42", "acme", "alice", "tokens per day", "950", "1,000 tokens", "95%", "req_9", "asked", "9.0"),
+        *("gw:8000", "2026-11-01 08:00:00", "1 of 2", "45", "80%", "3/1/0/1", "local/0", "10.0.0.1:8001/v1", "closed"),
+        *("50%", "42", "acme", "alice", "tokens/day", "950", "1,000", "95%", "req_9", "asked", "9.0"),
         *("works without what they depend on: limits", "workers that do not answer: 1"),
     ):
         assert word in text, word

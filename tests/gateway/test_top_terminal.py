@@ -20,9 +20,10 @@ import pytest
 from auth.passwords import CHEAPEST, Passwords
 from auth.principal import HOUSE, scopes_of
 from auth.store import UserStore
-from tests.gateway.test_status import LOOSE, ROOT, SECRET, Held, ask, under_way
+from tests.gateway.test_status import FRENCH, LOOSE, ROOT, SECRET, Held, ask, under_way
 from tests.gateway.test_top import FAST, started
-from tests.house import House, house
+from tests.house import MODEL, House, house
+from tests.upstream import says
 from tests.vllm_server import free_port
 
 HOME = "\x1b[H"  # begins each frame
@@ -74,8 +75,10 @@ def plain(text: str) -> str:
 
 
 @asynccontextmanager
-async def in_terminal(*words: str, **options: Any) -> AsyncIterator[tuple[Terminal, Process]]:
-    terminal = Terminal()
+async def in_terminal(
+    *words: str, size: tuple[int, int] = (120, 40), **options: Any
+) -> AsyncIterator[tuple[Terminal, Process]]:
+    terminal = Terminal(*size)
     process = await started(
         *words,
         **options,
@@ -120,6 +123,29 @@ async def test_the_table_appears_changes_and_q_leaves_the_terminal_as_it_was(tmp
             restored(terminal)
             assert "x" not in plain(terminal.written)[-3:]
             assert SECRET not in terminal.written
+
+
+@pytest.mark.parametrize("size", [(80, 24), (60, 24)])
+async def test_a_small_terminal_shows_what_matters_whole(tmp_path: Path, size: tuple[int, int]) -> None:
+    limits = {"requests_per_minute": 50}
+    async with house(tmp_path, times=LOOSE, limits=limits) as home:
+        held = Held()
+        home.local.answers(says(FRENCH), held)
+        await ask(home.client())
+        words = ("--url", home.url, *FAST)
+        async with (
+            under_way(held, [ask(home.client())]),
+            in_terminal(*words, size=size, token=home.token(**ROOT)) as at,
+        ):
+            await at[0].shows("1 under way, 1 shown")
+            frame = plain(at[0].written.rpartition(HOME)[2]).replace("\r", "")
+            assert max(map(len, frame.split("\n"))) == size[0]
+            assert "French (1 min) 100%" in frame  # of before the first look
+            assert re.search(r"1 of 1\b", frame)
+            assert re.search(rf"local +{MODEL} +1 +0 +256", frame)
+            assert re.search(r"local/0 +.*closed +up", frame)
+            assert re.search(r"user +alice .*requests/min", frame)
+            assert re.search(rf"acme +{MODEL} +.*asked +\d", frame)
 
 
 @pytest.mark.parametrize("how", ["ctrl-c", "sigterm"])
