@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from auth import database, schema
 from gateway.ledger import LINEAGE
+from tests.collector import Collector, collector
 from tests.house import LOOKING_ON, House, house
 
 
@@ -47,3 +48,10 @@ async def plain_home(tmp_path: Path) -> AsyncIterator[House]:
         guards={**LOOKING_ON, "terms": {"terms": ["zorglub"]}},
     ) as running:
         yield running
+
+
+@pytest.fixture
+async def traces() -> AsyncIterator[Collector]:
+    """A collector of traces."""
+    async with collector() as made:
+        yield made
