@@ -17,7 +17,6 @@ from tests.vllm_server import free_port
 
 MODEL = "falcon3-7b-instruct"
 PASSWORD = "une phrase de passe"
-CLOSED = "http://127.0.0.1:1"
 
 
 @dataclass
@@ -67,7 +66,7 @@ def environment_of(folder: Path, replica: str, database: str, redis: str) -> dic
     assert text is not None
     text = text.replace("http://vllm-0.vllm:8000", replica)
     for absent in (1, 2, 3):
-        text = text.replace(f"http://vllm-{absent}.vllm:8000", CLOSED)
+        text = text.replace(f"http://vllm-{absent}.vllm:8000", f"http://127.0.0.1:{absent}")  # where nobody listens
     folder.mkdir()
     (folder / "passerelle.toml").write_text(text, encoding="utf-8")
     return environment | {
