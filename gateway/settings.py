@@ -21,7 +21,7 @@ from gateway.faults import fault
 from gateway.guard_settings import Guards
 from gateway.identity import Auth
 from gateway.money import Tariff
-from gateway.target import BadKeyFile, Count, Part, Seconds, Target, distinct
+from gateway.target import BadKeyFile, Count, Part, Seconds, Target
 from gateway.tokenizer import BadTokenizer, Tokenizer
 from gateway.trace_settings import Tracing
 from gateway.webhooks import Alerting
@@ -29,6 +29,14 @@ from gateway.webhooks import Alerting
 
 class BadSettings(Exception):
     """The configuration cannot be used; the message is the one sentence an operator needs."""
+
+
+def _distinct(entries: list[str]) -> list[str]:
+    """The list, in which nothing stands twice."""
+    for place, entry in enumerate(entries):
+        if entry in entries[:place]:
+            raise ValueError(f"entry {place + 1} stands there twice")
+    return entries
 
 
 class Server(Part):
@@ -115,7 +123,7 @@ class Model(Part):
     For callers of other tenants than `tenants` it is as if it were not there; by default it is there for everybody.
     """
 
-    targets: Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
+    targets: Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
     owned_by: str = "passerelle"
     tenants: Annotated[list[str], Field(min_length=1)] | None = None
 

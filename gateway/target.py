@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field
 
 Task = Literal["chat", "completions", "embeddings"]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -44,14 +44,6 @@ class Steering(Part):
     opening: bool = False
 
 
-def distinct(entries: list[Any]) -> list[Any]:
-    """The list, in which nothing stands twice."""
-    for place, entry in enumerate(entries):
-        if entry in entries[:place]:
-            raise ValueError(f"entry {place + 1} stands there twice")
-    return entries
-
-
 class Target(Part):
     """One way to get an answer: a pool of replicas of one upstream model.
 
@@ -70,7 +62,7 @@ class Target(Part):
     """
 
     kind: Literal["vllm", "openai"]
-    urls: Annotated[list[AnyHttpUrl], Field(min_length=1), AfterValidator(distinct)]
+    urls: Annotated[list[AnyHttpUrl], Field(min_length=1)]
     model: str
     api_key_env: str | None = None
     api_key_file: Path | None = None

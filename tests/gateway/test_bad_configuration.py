@@ -75,10 +75,6 @@ def written(folder: Path, more: str = "") -> Path:
         ("[targets.b]\nkind = 'vllm'\nmodel = 'x'", "targets.b.urls is missing"),
         ("[models.n]\ntargets = ['local', 'local']", "models.n.targets holds a value, but entry 2 stands there twice."),
         (
-            "[targets.b]\nkind = 'vllm'\nmodel = 'x'\nurls = ['http://b/v1', 'http://b/v1']",
-            "targets.b.urls holds a value, but entry 2 stands there twice.",
-        ),
-        (
             f"[targets.b]\nkind = 'vllm'\nmodel = 'x'\nurls = ['ftp://u:{SECRET}@h']",
             "targets.b.urls.0 holds a value, but URL scheme should be 'http' or 'https'.",
         ),
