@@ -76,7 +76,8 @@ def main() -> int:
     if refused := _refused(here):
         print(f"drill: {refused} (--help says how to make a key)", file=sys.stderr)
         return 1
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell has its background jobs pass it over
+        signal.signal(number, signal.default_int_handler)
     try:
         results = [_perform(name, here) for name in options.only or ENTRIES]
     except KeyboardInterrupt:
