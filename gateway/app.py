@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from auth import database
 from auth.errors import AuthError
-from gateway import browsers, errors, moderations, multiprocess, routes
+from gateway import browsers, errors, metrics_folder, moderations, routes
 from gateway.administration import status, usage
 from gateway.alerts import Alerts
 from gateway.chat import Chat
@@ -72,7 +72,7 @@ def create_app(
     stopping = stopping or Stopping()
     settings.require_models()
     engine = database.engine(settings.state.database(), statement_s=settings.state.statement_seconds)
-    metrics, catalogue, reckoner = Metrics(multiprocess.shared()), Catalogue(settings), Reckoner(settings)
+    metrics, catalogue, reckoner = Metrics(metrics_folder.shared()), Catalogue(settings), Reckoner(settings)
     counts = metrics.counts
     degraded = _degraded(catalogue)
     known = identities(settings, engine, away=lambda gone: degraded.mark("keys", down=gone))

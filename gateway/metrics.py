@@ -32,7 +32,7 @@ class Metrics:
     """All metrics of one worker, in a registry of their own."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """`folder` is where several workers have their figures (`multiprocess.shared`)."""
+        """`folder` is where several workers have their figures (`metrics_folder.shared`)."""
         disable_created_metrics()  # a time for each counter, which no rule needs and several workers cannot have
         self._workers = Workers(folder) if folder is not None else None
         self.registry = CollectorRegistry()

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,24 +18,8 @@ from prometheus_client import Metric
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 _COUNTED: Final = ("counter", "histogram")
 _NOBODY: Final = 0  # the process that has the counts of the dead
-
-
-def open_folder() -> None:
-    """Make a fresh folder for the figures of the processes that will be started."""
-    os.environ[VARIABLE] = tempfile.mkdtemp(prefix="passerelle-metrics-")
-
-
-def remove_folder() -> None:
-    """Remove it: all of them have ended."""
-    shutil.rmtree(os.environ.pop(VARIABLE), ignore_errors=True)
-
-
-def shared() -> Path | None:
-    """The folder of this worker's figures; None where it shows its own alone."""
-    return Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None
 
 
 class Workers:

@@ -88,6 +88,21 @@ def says(*texts: str, finish: str = "stop", prompt: int = 7) -> Script:
     return script
 
 
+def pauses(released: asyncio.Event) -> Script:
+    """An answer that goes on when it is released, without usage."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.text("Le début, ")
+        await released.wait()
+        await exchange.text("et la fin.")
+        await exchange.event(chunk({}, finish="stop"))
+        await exchange.event("[DONE]")
+        await exchange.end()
+
+    return script
+
+
 def refuses(status: int, body: object = None, **headers: str) -> Script:
     """An answer that is no stream: a JSON body, or HTML when it is a string."""
 

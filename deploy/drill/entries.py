@@ -50,8 +50,7 @@ def replica(here: Installation) -> str:
         seen = here.until(noticed, "the hung replica in the metrics")
         waits.append(asked.result())
         afterwards = slowest()
-    # With callers: an open breaker closes by a request that is answered. How those fare is not looked at any more.
-    back = here.until(lambda: bool([here.chat() for _ in QUESTIONS]) and not here.troubled(), "the replica's return")
+    back = here.until(here.untroubled, "the replica's return")
     here.until(lambda: here.chat().status == 200, "an answer after the replica's return")
     told = "every caller answered" if others else "callers told to come back"
     return (

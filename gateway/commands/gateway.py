@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     # A process that is still starting is not ended by SIGHUP and does not miss it: the signal waits until it is asked for
     # (`gateway.reload`). Set before anything can start a thread or a process: they inherit it.
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
-    from gateway import multiprocess
+    from gateway import metrics_folder
     from gateway.commands.binding import bind
     from gateway.commands.worker import facts
     from gateway.settings import BadSettings, load
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     settings.require_models()
     sockets = bind(settings.server.host, settings.server.port)
     try:
-        multiprocess.open_folder()  # whichever worker is asked for metrics answers for all, also for those before it
+        metrics_folder.open_folder()  # whichever worker is asked for metrics answers for all, also for those before it
     except OSError as error:
         raise BadSettings(
             f"TMPDIR holds no folder for the metrics of the workers ({error.strerror}): mount a writable /tmp, or set TMPDIR."

@@ -244,23 +244,26 @@ def _asked_port(wanted: int) -> int:
     """The port that was asked for; raises BadSettings before minutes are spent on a model when it is taken."""
     from gateway.settings import BadSettings
 
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", wanted))
-        except (OSError, OverflowError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "ports are 1 to 65535"
-            raise BadSettings(f"--gateway-port holds {wanted}, which cannot be had: {reason}.") from None
-    return wanted
+    try:
+        return _bound(wanted)
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "ports are 1 to 65535"
+        raise BadSettings(f"--gateway-port holds {wanted}, which cannot be had: {reason}.") from None
 
 
 def _free_port(wanted: int) -> int:
     """The port, or another one that is free when somebody has it already."""
+    try:
+        return _bound(wanted)
+    except OSError:
+        other = _bound(0)
+        say(f"port {wanted} is taken, using {other}")
+        return other
+
+
+def _bound(port: int) -> int:
+    """The port when it can be bound, for 0 any that can; raises OSError or OverflowError."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", wanted))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
-            say(f"port {wanted} is taken, using {probe.getsockname()[1]}")
+        probe.bind(("127.0.0.1", port))
         return int(probe.getsockname()[1])

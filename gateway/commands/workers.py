@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -23,6 +22,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from gateway.commands.supervised import HELD, Worker
+from gateway.metrics_folder import remove_folder
 
 KILL_SECONDS: Final = 8.0  # after the time of the streams: a worker that has not ended by itself does not end any more
 _TICK_SECONDS: Final = 0.5
@@ -255,7 +255,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return Supervisor([int(descriptor) for descriptor in descriptors], json.loads(facts)).run()
     finally:
-        shutil.rmtree(os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""), ignore_errors=True)  # gateway/multiprocess.py
+        remove_folder()
 
 
 if __name__ == "__main__":

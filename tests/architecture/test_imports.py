@@ -17,6 +17,7 @@ LAYERS = (
         "strings",
         "steering",
         "multiprocess",
+        "metrics_folder",
         "gauges",
         "dependencies",
         "siblings",

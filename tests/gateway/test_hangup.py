@@ -28,7 +28,7 @@ from gateway.settings import Settings
 from tests.gateway.test_reload import settings
 from tests.house import configuration
 from tests.loopback import serve
-from tests.upstream import Exchange, chunk, says, upstream
+from tests.upstream import pauses, says, upstream
 from tests.vllm_server import free_port
 
 CONFIG = """
@@ -129,16 +129,7 @@ async def started(folder: Path, workers: int, url: str) -> AsyncIterator[Gateway
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_replica_is_replaced_under_an_open_stream(tmp_path: Path, workers: int) -> None:
     released = asyncio.Event()
-
-    async def held(exchange: Exchange) -> None:
-        await exchange.head()
-        await exchange.text("Le début, ")
-        await released.wait()
-        await exchange.text("et la fin.")
-        await exchange.event(chunk({}, finish="stop"))
-        await exchange.event("[DONE]")
-        await exchange.end()
-
+    held = pauses(released)
     async with upstream() as old, upstream() as new, started(tmp_path, workers, old.url) as gateway:
         old.answers(held)
         new.answers(says("Une nouvelle réponse."))

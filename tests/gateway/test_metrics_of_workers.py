@@ -9,7 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from gateway.multiprocess import VARIABLE, Workers, open_folder, remove_folder, shared
+from gateway.metrics_folder import VARIABLE, open_folder, remove_folder, shared
+from gateway.multiprocess import Workers
 from tests.gateway.figures import Figures, scraped
 from tests.gateway.test_hangup import Gateway, started
 from tests.upstream import upstream

@@ -16,7 +16,7 @@ import pytest
 
 from tests.gateway.test_hangup import QUESTION, Gateway
 from tests.gateway.test_stopping import WORKERS, body, endless, ends, file_of, ledger, running, session, stop
-from tests.upstream import Exchange, chunk, says, upstream, usage
+from tests.upstream import Exchange, chunk, pauses, says, upstream, usage
 
 SENTENCE = "Voici une réponse tout à fait française. "
 
@@ -113,16 +113,7 @@ async def test_new_workers_take_over_under_load_and_nobody_notices(
 
 async def test_a_stream_goes_on_in_the_old_worker_and_an_idle_connection_may_still_ask(tmp_path: Path) -> None:
     released = asyncio.Event()
-
-    async def held(exchange: Exchange) -> None:
-        await exchange.head()
-        await exchange.text("Le début, ")
-        await released.wait()
-        await exchange.text("et la fin.")
-        await exchange.event(chunk({}, finish="stop"))
-        await exchange.event("[DONE]")
-        await exchange.end()
-
+    held = pauses(released)
     async with (
         upstream() as model,
         running(tmp_path, model, 1, shutdown_seconds=30) as gateway,

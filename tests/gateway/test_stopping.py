@@ -27,7 +27,7 @@ from gateway.ledger import rows
 from tests.gateway.test_chaos_database import Postgres
 from tests.gateway.test_chaos_redis import Valkey
 from tests.gateway.test_hangup import QUESTION, Gateway
-from tests.upstream import Exchange, Upstream, chunk, says, upstream
+from tests.upstream import Exchange, Upstream, pauses, says, upstream
 
 WORKERS = pytest.mark.parametrize("workers", [1, 2])
 SLACK = 2.0  # seconds that a busy machine may add
@@ -118,16 +118,7 @@ def file_of(folder: Path) -> str:
 @WORKERS
 async def test_while_it_drains_it_says_so_still_serves_and_lets_streams_go_on(tmp_path: Path, workers: int) -> None:
     released = asyncio.Event()
-
-    async def held(exchange: Exchange) -> None:
-        await exchange.head()
-        await exchange.text("Le début, ")
-        await released.wait()
-        await exchange.text("et la fin.")
-        await exchange.event(chunk({}, finish="stop"))
-        await exchange.event("[DONE]")
-        await exchange.end()
-
+    held = pauses(released)
     async with (
         upstream() as model,
         running(tmp_path, model, workers, drain_seconds=3, shutdown_seconds=20) as gateway,

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import sysconfig
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -16,24 +16,9 @@ import pytest
 from tests.gateway.test_hangup import QUESTION, Gateway
 from tests.gateway.test_renewal import renew, told, workers_of
 from tests.gateway.test_stopping import ends, running, stop
-from tests.upstream import Exchange, chunk, says, upstream
+from tests.upstream import pauses, says, upstream
 
 SENTENCE = "Voici une réponse tout à fait française. "
-
-
-def until(released: asyncio.Event) -> Callable[[Exchange], Awaitable[None]]:
-    """An answer whose end waits for an event."""
-
-    async def held(exchange: Exchange) -> None:
-        await exchange.head()
-        await exchange.text("Le début, ")
-        await released.wait()
-        await exchange.text("et la fin.")
-        await exchange.event(chunk({}, finish="stop"))
-        await exchange.event("[DONE]")
-        await exchange.end()
-
-    return held
 
 
 class Silent:
@@ -79,7 +64,7 @@ async def test_a_stream_has_its_time_when_the_supervisor_is_killed(tmp_path: Pat
         running(tmp_path, model, 1, shutdown_seconds=20) as gateway,
         gateway.client() as sdk,
     ):
-        model.answers(until(released))
+        model.answers(pauses(released))
         stream = await sdk.chat.completions.create(model="m", messages=QUESTION, stream=True)
         texts = [(await anext(aiter(stream))).choices[0].delta.content or ""]
         (worker,) = workers_of(gateway)
@@ -103,7 +88,7 @@ async def test_streams_of_a_replaced_worker_have_the_time_that_it_was_started_wi
         async with asyncio.timeout(30):
             while not gateway.lines('"renewal_done"') or first in workers_of(gateway):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-        model.answers(until(released))
+        model.answers(pauses(released))
         stream = await sdk.chat.completions.create(model="m", messages=QUESTION, stream=True)
         texts = [(await anext(aiter(stream))).choices[0].delta.content or ""]
         (tmp_path / "passerelle.toml").write_text(text.replace("shutdown_seconds = 5", "shutdown_seconds = 1"))

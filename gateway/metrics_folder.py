@@ -1,0 +1,30 @@
+"""The folder in which the workers of one gateway keep their figures: made before them, removed after the last.
+
+The supervisor, too, imports this: nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final
+
+VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's
+
+
+def open_folder() -> None:
+    """Make a fresh folder for the figures of the processes that will be started."""
+    os.environ[VARIABLE] = tempfile.mkdtemp(prefix="passerelle-metrics-")
+
+
+def remove_folder() -> None:
+    """Remove it: all of them have ended. Nothing to do where there is none."""
+    if VARIABLE in os.environ:
+        shutil.rmtree(os.environ.pop(VARIABLE), ignore_errors=True)
+
+
+def shared() -> Path | None:
+    """The folder of this worker's figures; None where it shows its own alone."""
+    return Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None
