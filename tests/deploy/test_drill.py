@@ -137,14 +137,15 @@ async def test_every_entry_of_the_runbook_passes_and_a_wrong_one_is_told(
         assert "4 answers held to French (0 repaired)" not in printed
         assert key not in printed
         assert (tmp_path / "passerelle.toml").read_bytes() == before
-        # What does not happen is not passed: Redis stays, and nobody reads the changed configuration.
-        text = (tmp_path / "drill.toml").read_text().replace("patience = 40", "patience = 6")
+        # What does not happen is not passed: Redis stays, and nobody reads the changed configuration. Patience still has
+        # to be enough for what does happen, on a machine that is busy: a report of usage comes with the ledger's next row.
+        text = (tmp_path / "drill.toml").read_text().replace("patience = 40", "patience = 20")
         broken = text.replace("kill $(cat redis.pid)", "true").replace("start = ", 'start = "true"\nignored = ')
         (tmp_path / "drill.toml").write_text(broken.replace(f"kill -HUP {gateway.process.pid}", "true"))
         code, printed = await drill(tmp_path, key, str(tmp_path / "drill.toml"), "--only", "redis", "--only", "bill")
         assert code == 1
-        assert "FAILED: x-passerelle-degraded: limits was not seen within 6 s" in printed
-        assert "FAILED: 429 for the tenant was not seen within 6 s" in printed
+        assert "FAILED: x-passerelle-degraded: limits was not seen within 20 s" in printed
+        assert "FAILED: 429 for the tenant was not seen within 20 s" in printed
         assert (tmp_path / "passerelle.toml").read_bytes() == before
 
 
