@@ -32,6 +32,7 @@ from gateway.health import Health
 from gateway.identities import identities
 from gateway.journal import Journal
 from gateway.judge import Judge
+from gateway.lane import Gateway
 from gateway.ledger import Ledger, journal_folder
 from gateway.limiting import quotas
 from gateway.limits.checks import Check, Measure
@@ -103,7 +104,7 @@ def create_app(
     guards, judge = _guards(settings, degraded, Heard(counts.sentence, counts.hidden)), Judge(catalogue, upstream)
     chat = Chat(settings, catalogue, upstream, guards, judge, limits, estimates, reckoner, ledger, counts.observe)
 
-    app = FastAPI(title="Passerelle", lifespan=lifespan(parts), docs_url=None, redoc_url=None, telemetry=_NO_TELEMETRY)
+    app = Gateway(title="Passerelle", lifespan=lifespan(parts), docs_url=None, redoc_url=None, telemetry=_NO_TELEMETRY)
     app.include_router(routes.v1(chat, known.access))
     app.include_router(moderations.router(chat, known.access))
     health = _health(settings, parts, catalogue, degraded, stopping)
@@ -114,6 +115,7 @@ def create_app(
     for router in known.routers:
         app.include_router(router)
     routes.publish(app)
+    app.shorten(routes.short(chat, known.access), _rendered)
     browsers.allow(app, settings.server.cors_origins)
     app.add_middleware(Closing, stopping=stopping)
     app.add_middleware(Telemetry, metrics=metrics, failed=_rendered, told=degraded.header)

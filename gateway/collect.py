@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.upstream import Chunk
+from gateway.events import Chunk
 
 
 def completion(chunks: Iterable[Chunk], usage: dict[str, Any] | None) -> dict[str, Any]:

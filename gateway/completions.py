@@ -13,10 +13,10 @@ import orjson
 from gateway import parameters
 from gateway.ask import FREE, Lead, Wanted, instruction, streamed
 from gateway.errors import InvalidRequest
+from gateway.events import Chunk, Part
 from gateway.protocol import TextFields, TextRequest, check_stream_options, convert, decode
 from gateway.routing import Ask
 from gateway.target import Task
-from gateway.upstream import Chunk
 
 _OURS: Final = frozenset({"prompt", "passerelle"})
 # What a target's defaults hold for its chat template alone.
@@ -99,8 +99,12 @@ def body(request: CompletionRequest, ask: Ask, lead: Lead) -> bytes:
     return orjson.dumps(asked)
 
 
-def read(chunk: Chunk) -> Chunk:
-    """A model server's chunk in the form of a chat chunk."""
+def read(parts: list[Part]) -> list[Part]:
+    """A model server's chunks in the form of chat chunks."""
+    return [_read(part) if isinstance(part, dict) else part for part in parts]
+
+
+def _read(chunk: Chunk) -> Chunk:
     choices = chunk.get("choices")
     if not isinstance(choices, list):
         return chunk

@@ -6,8 +6,9 @@ Every way out settles the exchange.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import orjson
@@ -19,6 +20,7 @@ from auth.principal import LANGUAGES
 from gateway import collect, errors, sse
 from gateway.errors import ContextLengthExceeded, GatewayError, InvalidRequest, LimitsUnavailable, RateLimited
 from gateway.estimates import Estimate
+from gateway.events import Chunk
 from gateway.exchange import Exchange, State
 from gateway.failure import Failure
 from gateway.fit import fitting
@@ -32,8 +34,7 @@ from gateway.protocol import TEXTS, Request
 from gateway.routing import Ladder
 from gateway.stages import Stages
 from gateway.surface import Surface
-from gateway.tries import Tries
-from gateway.upstream import Chunk
+from gateway.tries import Release, Tries
 
 _EVENT_STREAM = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -41,6 +42,9 @@ _EVENT_STREAM = {
     "x-accel-buffering": "no",  # nginx would gather 16 KB otherwise
 }
 _JSON = {"content-type": "application/json"}
+
+
+Answering = Callable[[Release], Awaitable[None]]  # gives the chunks of an answer to what it is called with
 
 
 class Delivery:
@@ -141,15 +145,20 @@ class Delivery:
         tries = self._tries = Tries(self.stages, surface, request, self.exchange, self.inspection)
         ladder = await self.ladder(request)
         await self._judge()
-        released = tries.helped() if self.inspection.distressed else tries.released(ladder)
-        async with aclosing(released) as chunks:
-            if request.stream:
-                await self._stream(chunks, tries, surface)
-            else:
-                whole = collect.completion([chunk async for chunk in chunks], tries.usage())
-                if request.wishes.audit:
-                    tries.audit()
-                await self.whole(orjson.dumps({**surface.whole(whole), **self._told(request)}))
+        answering = tries.help if self.inspection.distressed else partial(tries.answer, ladder)
+        if request.stream:
+            await self._stream(answering, tries, surface)
+            return
+        whole: list[Chunk] = []
+
+        async def gather(some: list[Chunk]) -> None:
+            whole.extend(some)
+
+        await answering(gather)
+        completion = collect.completion(whole, tries.usage())
+        if request.wishes.audit:
+            tries.audit()
+        await self.whole(orjson.dumps({**surface.whole(completion), **self._told(request)}))
 
     def _told(self, request: Request) -> dict[str, Any]:
         """The audit, for a caller who wishes it."""
@@ -209,32 +218,42 @@ class Delivery:
             pass
         return error
 
-    async def _stream(self, chunks: AsyncGenerator[Chunk], tries: Tries, surface: Surface) -> None:
-        first = await anext(chunks)
-        await self._start(_EVENT_STREAM)
-        try:
-            with self._kept_alive():
-                await self._write(_event(first, surface))
-                async for chunk in chunks:
-                    await self._write(_event(chunk, surface))
-        except Failure as failure:
-            await self.fail(failure.error)
-            return
+    async def _stream(self, answering: Answering, tries: Tries, surface: Surface) -> None:
+        async def leave(some: list[Chunk]) -> None:
+            if not self.exchange.status:
+                kept_alive.enter_context(self._kept_alive())
+                await self._start(_EVENT_STREAM)
+            await self._write(_events(some, surface))
+
+        with ExitStack() as kept_alive:
+            try:
+                await answering(leave)
+            except Failure as failure:
+                if not self.exchange.status:
+                    raise
+                await self.fail(failure.error)
+                return
         last = tries.usage_chunk()
         if tries.request.wishes.audit:
             tries.audit()
             last = {**(last or tries.empty_chunk()), **self._told(tries.request)}
         self.ended(State.BLOCKED if self.exchange.blocked_by else State.COMPLETED, status=200)
         await self._settled()
-        await self._write((_event(last, surface) if last else b"") + sse.DONE, more=False)
+        await self._write((_events([last], surface) if last else b"") + sse.DONE, more=False)
 
     @contextmanager
     def _kept_alive(self) -> Iterator[None]:
-        comments = asyncio.create_task(self._comment())
+        # Most streams are never silent for so long, so that there is a timer before there is a task.
+        begun: list[asyncio.Task[None]] = []
+        timer = asyncio.get_running_loop().call_later(
+            self.stages.settings.times.keep_alive, lambda: begun.append(asyncio.create_task(self._comment()))
+        )
         try:
             yield
         finally:
-            comments.cancel()
+            timer.cancel()
+            for comments in begun:
+                comments.cancel()
 
     async def _comment(self) -> None:
         """Comments while nothing is released, or a proxy on the way would take the connection for dead."""
@@ -256,5 +275,5 @@ class Delivery:
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
 
-def _event(chunk: Chunk, surface: Surface) -> bytes:
-    return sse.event(orjson.dumps(surface.write(chunk)))
+def _events(chunks: list[Chunk], surface: Surface) -> bytes:
+    return b"".join([sse.event(orjson.dumps(surface.write(chunk))) for chunk in chunks])

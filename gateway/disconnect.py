@@ -26,25 +26,28 @@ async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, None])
         ClientClosed: the client left first; `work` has been cancelled and has cleaned up.
         CancelledError: so has it when the caller is cancelled.
     """
-    task = asyncio.ensure_future(work)
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("work is raced against its client within a task")
+    cancelled_before, left = task.cancelling(), False
+
+    def leave(_: asyncio.Task[None]) -> None:
+        nonlocal left
+        left = True
+        task.cancel()
+
+    # The work stays in the task of the request, as in asyncio.timeout: a second one would cost more than all else here.
     gone = asyncio.ensure_future(_disconnected(receive))
+    gone.add_done_callback(leave)
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            await task
-            return
-        task.cancel()
-        await asyncio.wait({task})
-        if task.cancelled() or task.exception() is None:
-            raise ClientClosed
-        await task
+        await work
     except asyncio.CancelledError:
-        task.cancel()
-        await asyncio.wait({task})
+        if left and task.uncancel() <= cancelled_before:
+            raise ClientClosed from None
         raise
     finally:
+        gone.remove_done_callback(leave)
         gone.cancel()
-        task.cancel()
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -16,12 +16,12 @@ from gateway import failure, parameters
 from gateway.completions import texts_of
 from gateway.delivery import Delivery
 from gateway.errors import ContextLengthExceeded, GatewayError
+from gateway.events import Chunk
 from gateway.exchange import Outcome, State
 from gateway.failure import Failure
 from gateway.protocol import ModelFields, ModelRequest, convert, decode
 from gateway.routing import Ask
 from gateway.target import Task
-from gateway.upstream import Chunk
 
 _OURS: Final = frozenset({"model", "stream", "stream_options", "passerelle"})
 

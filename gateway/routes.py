@@ -1,6 +1,8 @@
 """The HTTP surface: `/v1`, and the probes an operator's machinery asks."""
 
 import uuid
+from collections.abc import Awaitable, Callable
+from functools import partial
 from hmac import compare_digest
 from typing import Annotated, Any
 
@@ -31,12 +33,7 @@ def v1(chat: Chat, access: Access) -> APIRouter:
     """The OpenAI-compatible routes; every one of them needs a principal."""
     routes = APIRouter(prefix="/v1", tags=["openai"])
     Caller = Annotated[Principal, Depends(access)]  # noqa: N806  # a type
-
-    def answer(http: Request, caller: Principal, task: Task) -> Response:
-        trace: Trace = http.scope["passerelle"]
-        exchange = Exchange(uuid.uuid4().hex, trace.request_id, chat.clock(), caller.tenant, caller.subject, caller.key)
-        trace.exchange, exchange.span = exchange, http.scope.get("passerelle.span", UNSEEN)
-        return ChatResponse(chat, http, caller, exchange, task)
+    answer = partial(_answer, chat)
 
     @routes.post(
         "/chat/completions",
@@ -87,6 +84,27 @@ def v1(chat: Chat, access: Access) -> APIRouter:
         return JSONResponse(_model(chat, caller, name))
 
     return routes
+
+
+def short(chat: Chat, access: Access) -> dict[str, Callable[[Request], Awaitable[Response]]]:
+    """What answers POSTs to the paths below, past the framework: see `gateway.lane`."""
+
+    async def answer(task: Task, http: Request) -> Response:
+        return _answer(chat, http, await access(http), task)
+
+    paths: dict[str, Task] = {
+        "/v1/chat/completions": "chat",
+        "/v1/completions": "completions",
+        "/v1/embeddings": "embeddings",
+    }
+    return {path: partial(answer, task) for path, task in paths.items()}
+
+
+def _answer(chat: Chat, http: Request, caller: Principal, task: Task) -> Response:
+    trace: Trace = http.scope["passerelle"]
+    exchange = Exchange(uuid.uuid4().hex, trace.request_id, chat.clock(), caller.tenant, caller.subject, caller.key)
+    trace.exchange, exchange.span = exchange, http.scope.get("passerelle.span", UNSEEN)
+    return ChatResponse(chat, http, caller, exchange, task)
 
 
 def probes(health: Health, metrics: Metrics, token: SecretStr | None = None) -> APIRouter:

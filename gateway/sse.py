@@ -32,9 +32,12 @@ class EventParser:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of every event completed by `chunk`, in order."""
-        lines = (self._rest + chunk).splitlines(keepends=True)
+        buffer = self._rest + chunk if self._rest else chunk
+        if not self._data and (events := self._plain(buffer)) is not None:
+            return events
+        lines = buffer.splitlines(keepends=True)
         self._rest = lines.pop() if lines and not _complete(lines[-1]) else b""
-        events: list[bytes] = []
+        events = []
         for line in lines:
             content = line.rstrip(b"\r\n")
             if not content:
@@ -50,6 +53,18 @@ class EventParser:
         if self._size + len(self._rest) > MAX_EVENT_BYTES:
             raise EventTooLarge(f"an event is over {MAX_EVENT_BYTES} bytes")
         return [event for event in events if event]
+
+    def _plain(self, buffer: bytes) -> list[bytes] | None:
+        """The same for what model servers write, one line of data an event, ended by LF; None for anything else."""
+        if b"\r" in buffer:
+            return None
+        *whole, rest = buffer.split(b"\n\n")
+        if len(rest) > MAX_EVENT_BYTES or not all(
+            piece.startswith(b"data: ") and b"\n" not in piece for piece in whole
+        ):
+            return None
+        self._rest = rest
+        return [piece[6:] for piece in whole if len(piece) > 6]
 
     def close(self) -> list[bytes]:
         """What the end of the stream completes: only a last line that ended in a lone CR."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from gateway import ask, completions
 from gateway.ask import Lead, Wanted
+from gateway.events import Chunk, Part
 from gateway.routing import Ask
-from gateway.upstream import Chunk
+
+Given = TypeVar("Given")
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,13 @@ class Surface:
     lead: Callable[[Any, Ask, Wanted], Lead]
     goes_on: Callable[[Any, Ask], bool]
     body: Callable[[Any, Ask, Lead], bytes]
-    read: Callable[[Chunk], Chunk]
+    read: Callable[[list[Part]], list[Part]]
     write: Callable[[Chunk], Chunk]
     whole: Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def _unchanged(chunk: Chunk) -> Chunk:
-    return chunk
+def _unchanged(given: Given) -> Given:
+    return given
 
 
 CHAT: Final = Surface(

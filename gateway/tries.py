@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
@@ -16,34 +14,21 @@ from gateway import errors
 from gateway.answer import Answer
 from gateway.ask import Wanted
 from gateway.errors import ContextLengthExceeded, GatewayError
+from gateway.events import Chunk, Part, Run
 from gateway.exchange import Attempt, Exchange, Outcome, State
 from gateway.failure import Failure
-from gateway.guardrails.abuse import Abuse
-from gateway.guardrails.gate import Drift, GuardFailed, Violation
+from gateway.guardrails.gate import Drift, Violation
 from gateway.guardrails.inspection import Inspection
-from gateway.guardrails.leaks import Leak
 from gateway.guardrails.pseudonyms import Pseudonyms
 from gateway.protocol import Request
 from gateway.routing import Ask, Ladder
 from gateway.stages import Stages
 from gateway.steering import CONNECTIVES
 from gateway.surface import Surface
-from gateway.upstream import Chunk
+from gateway.upstream import Stream
+from gateway.wording import CLOSING, REFUSAL, before_a_sentence, closing
 
-REFUSAL = (
-    "Je suis désolé : je n'ai pas réussi à formuler une réponse en français à cette demande. "
-    "Vous pouvez la reformuler ou réessayer dans un instant."
-)
-UNCHECKED = (
-    "Je suis désolé : ma réponse ne peut pas être vérifiée pour le moment. Vous pouvez réessayer dans un instant."
-)
-UNCHECKED_CLOSING = "\n\nJe m'arrête ici : la suite de ma réponse ne peut pas être vérifiée pour le moment."
-STOPPED = "Je suis désolé : je ne peux pas donner cette réponse."
-STOPPED_CLOSING = "\n\nJe m'arrête ici : je ne peux pas donner la suite de cette réponse."
-CLOSING = "\n\nJe m'arrête ici : la suite de ma réponse n'était pas en français."
-
-
-_ITEM: Final = re.compile(r"[ \t]*(?:[-*+•–]|\d{1,3}[.)])[ \t]")
+Release = Callable[[list[Chunk]], Awaitable[None]]  # takes chunks that leave now, all together
 
 
 class Tries:
@@ -59,35 +44,53 @@ class Tries:
         self._resumed: list[Attempt] = []  # tries of the one answer under way before the last
         self._opening = ""
 
-    async def released(self, ladder: Ladder) -> AsyncGenerator[Chunk]:
-        """The chunks that may leave, all of one answer. Raises Failure or GatewayError, after the first chunk only Failure."""
+    async def answer(self, ladder: Ladder, release: Release) -> None:
+        """Give `release` the chunks that may leave, all of one answer, those together that can leave together.
+
+        Raises Failure or GatewayError, once something was released only Failure.
+        """
         failure: Failure | None = None
         with ladder:
             ask = await ladder.current()
             while ask is not None:
-                # Nothing of a plain answer leaves before its end, so every repair stays possible until then.
-                asked = self._asked(ask) if self.request.stream else _held(self._asked(ask))
                 try:
                     with ask.call:
-                        async with aclosing(asked) as chunks:
-                            async for chunk in chunks:
-                                self._commit()
-                                yield chunk
+                        await self._asked(ask, release)
                 except (Drift, GatewayError, Failure) as cause:
                     if self._exchange.state is State.QUEUED:
                         failure = self._moved_on(cause, ladder) or failure
                         ask = await ladder.current()
                     elif (ask := self._going_on(cause, ladder, ask)) is None:
-                        for chunk in self._ended_early():
-                            yield chunk
+                        await release(self._ended_early())
                         return
                 else:
                     return
         if failure is not None and not self._exchange.repairs:
             raise failure.error
-        for chunk in self._refusal():
+        last = self._refusal()
+        self._commit()
+        await release(last)
+
+    async def _asked(self, ask: Ask, release: Release) -> None:
+        """One target's answer."""
+        if self.request.stream:
+
+            async def leave(some: list[Chunk]) -> None:
+                self._commit()
+                await release(some)
+
+            await self._tried(ask, leave)
+            return
+        # Nothing of a plain answer leaves before its end, so every repair stays possible until then.
+        held: list[Chunk] = []
+
+        async def hold(some: list[Chunk]) -> None:
+            held.extend(some)
+
+        await self._tried(ask, hold)
+        if held:
             self._commit()
-            yield chunk
+            await release(held)
 
     def _going_on(self, cause: Drift | GatewayError | Failure, ladder: Ladder, asked: Ask) -> Ask | None:
         """What to ask after an answer has left French half-way: the same replica, which goes on from the last good sentence.
@@ -108,7 +111,7 @@ class Tries:
         last.outcome, last.reason = Outcome.DRIFTED, "language"
         self._resumed.append(last)
         said = answer.said.rstrip(" ")
-        self._opening = f"{_before_a_sentence(said)}{CONNECTIVES[repaired]}"
+        self._opening = f"{before_a_sentence(said)}{CONNECTIVES[repaired]}"
         return ladder.again(said + self._opening, asked.delivered + answer.tokens)
 
     def audit(self) -> None:
@@ -149,25 +152,24 @@ class Tries:
             raise cause  # but for a repair's longer prompt, which is not the caller's fault
         return None
 
-    async def _asked(self, ask: Ask) -> AsyncGenerator[Chunk]:
-        """One target's answer, gated. Raises Drift or Failure; any other violation ends it with a block instead."""
+    async def _tried(self, ask: Ask, release: Release) -> None:
+        """A try at one target, gated. Raises Drift or Failure; any other violation ends it with a block instead."""
         pool, replica = ask.pool, ask.call.replica.index
         attempt = self._exchange.attempt(
             pool.name, firm=ask.firm, replica=replica, model=pool.target.model, kind=pool.target.kind
         )
         ask.call.tell = attempt.took
         try:
-            async for released in self._gated(ask, attempt):
-                yield released
+            await self._gated(ask, attempt, release)
         except Drift:
             if self._exchange.state is State.QUEUED:
                 attempt.outcome, attempt.reason = Outcome.DRIFTED, "language"
             raise
         except Violation as violation:
-            closing = _closing(violation, begun=attempt.outcome is Outcome.SERVED)
+            last_words = closing(violation, begun=attempt.outcome is Outcome.SERVED)
             attempt.outcome, self._exchange.blocked_by = Outcome.SERVED, violation.guard
-            for last in self._begun().block(closing):
-                yield last
+            if last := self._begun().block(last_words):
+                await release(last)
         except Failure as failure:
             attempt.reason = failure.reason
             if self._exchange.state is State.QUEUED or ask.begun:
@@ -181,8 +183,8 @@ class Tries:
                 estimate = partial(self._stages.reckoner.estimate, ask.pool.target, self.request)
                 attempt.count(answer.usage, prompt_estimate=estimate, deltas=answer.deltas)
 
-    async def _gated(self, ask: Ask, attempt: Attempt) -> AsyncGenerator[Chunk]:
-        """What may leave of a target's answer; raises Violation or Failure."""
+    async def _gated(self, ask: Ask, attempt: Attempt, release: Release) -> None:
+        """Releases what may leave of a target's answer; raises Violation or Failure."""
         request, pseudonyms = self._inspection.outgoing(outside=ask.pool.target.outside)
         lead = self._surface.lead(self.request, ask, self._wanted(ask))
         if pseudonyms is not None:
@@ -190,20 +192,29 @@ class Tries:
         if not ask.begun:
             self._answer = self._new_answer(strip=lead.strip, pseudonyms=pseudonyms)
         answer = self._begun()
-        for released in answer.resume(self._opening) if ask.begun else ():
-            yield released
-        async with aclosing(self._received(ask, attempt, self._surface.body(request, ask, lead))) as chunks:
-            async for chunk in chunks:
-                if chunk.get("choices"):
+        if ask.begun and (begun := answer.resume(self._opening)):
+            await release(begun)
+        async with self._stream(ask, attempt, self._surface.body(request, ask, lead)) as stream:
+            while (parts := await stream.parts()) is not None:
+                ask.call.begun()
+                attempt.span.begun()
+                if any(isinstance(part, Run) or part.get("choices") for part in parts):
                     attempt.heard(self._stages.clock())
-                for released in answer.take(chunk):
-                    attempt.so_far = answer.deltas
-                    attempt.outcome = Outcome.SERVED
-                    yield released
+                released, stopped = _taken(answer, self._surface.read(parts))
+                if released:
+                    attempt.so_far, attempt.outcome = answer.deltas, Outcome.SERVED
+                    await release(released)
+                if stopped is not None:
+                    raise stopped
                 if answer.was_cut and answer.complete():
                     return
         if not answer.complete():
             raise Failure("cut before its end", errors.UpstreamFailed("The model server's answer was cut."))
+
+    def _stream(self, ask: Ask, attempt: Attempt, body: bytes) -> Stream:
+        url, key = f"{ask.call.replica.url}/{self._surface.path}", ask.pool.key
+        trace = attempt.span.headers(outside=ask.pool.target.outside)
+        return self._stages.upstream.stream(url, key, body, self._exchange.request_id, trace)
 
     def _wanted(self, ask: Ask) -> Wanted:
         inspection = self._inspection
@@ -211,15 +222,6 @@ class Tries:
             return Wanted(due=False, asked=inspection.allowed)
         bias = {} if inspection.allowed else self._stages.reckoner.english_bias(ask.pool.target)
         return Wanted(asked=inspection.allowed, bias=bias)
-
-    async def _received(self, ask: Ask, attempt: Attempt, body: bytes) -> AsyncGenerator[Chunk]:
-        url, key = f"{ask.call.replica.url}/{self._surface.path}", ask.pool.key
-        trace = attempt.span.headers(outside=ask.pool.target.outside)
-        async with self._stages.upstream.stream(url, key, body, self._exchange.request_id, trace) as chunks:
-            async for chunk in chunks:
-                ask.call.begun()
-                attempt.span.begun()
-                yield self._surface.read(chunk)
 
     def _ended_early(self) -> list[Chunk]:
         """An honest end, in French, of an answer that cannot go on in French."""
@@ -239,13 +241,13 @@ class Tries:
         self._answer = self._new_answer()
         return self._answer.refuse(REFUSAL, self.request.choices)
 
-    async def helped(self) -> AsyncGenerator[Chunk]:
+    async def help(self, release: Release) -> None:
         """The help line in place of a model's answer."""
         self._answer = self._new_answer()
         text = self._inspection.rules.tables.distress.text
-        for chunk in self._answer.refuse(text, self.request.choices, finish="stop"):
-            self._commit()
-            yield chunk
+        last = self._answer.refuse(text, self.request.choices, finish="stop")
+        self._commit()
+        await release(last)
 
     def _new_answer(self, *, strip: bool = False, pseudonyms: Pseudonyms | None = None) -> Answer:
         envelope = {
@@ -266,29 +268,18 @@ class Tries:
                 self.audit()
 
 
-def _closing(violation: Violation, *, begun: bool) -> str:
-    """What is said in place of what may not be delivered; `begun`: something was."""
-    if isinstance(violation, GuardFailed):
-        return UNCHECKED_CLOSING if begun else UNCHECKED
-    if isinstance(violation, Leak | Abuse):
-        return STOPPED_CLOSING if begun else STOPPED
-    return ""
-
-
-def _before_a_sentence(said: str) -> str:
-    """What stands between a text and the sentence that goes on from it: no sentence goes on in the item of a list."""
-    if said.endswith("\n"):
-        return ""
-    return "\n\n" if _ITEM.match(said.rpartition("\n")[2]) else " "
+def _taken(answer: Answer, parts: list[Part]) -> tuple[list[Chunk], Violation | Failure | None]:
+    """What may leave of what came together, up to what stops the answer."""
+    released: list[Chunk] = []
+    try:
+        for part in parts:
+            for chunk in answer.take(part):
+                released.append(chunk)  # noqa: PERF402  # what stands before a violation stays
+    except (Violation, Failure) as problem:
+        return released, problem
+    return released, None
 
 
 def _in_json(value: str) -> str:
     """A value as it stands in a JSON string."""
     return orjson.dumps(value).decode()[1:-1]
-
-
-async def _held(chunks: AsyncGenerator[Chunk]) -> AsyncGenerator[Chunk]:
-    async with aclosing(chunks):
-        whole = [chunk async for chunk in chunks]
-    for chunk in whole:
-        yield chunk

@@ -7,19 +7,19 @@ mend, or a `GatewayError` that blames the request and goes straight back to the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine, Mapping
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import aiohttp
 import orjson
 
-from gateway import failure
+from gateway import events, failure
+from gateway.events import Chunk, Part
+from gateway.failure import Failure
 from gateway.settings import Times
 from gateway.sse import MAX_EVENT_BYTES, EventParser, EventTooLarge
 
-Chunk = dict[str, Any]
 Headers = Mapping[str, str]
 _NONE: Final[Headers] = MappingProxyType({})
 
@@ -57,32 +57,10 @@ class Upstream:
         if self._session is not None:
             await self._session.close()
 
-    @asynccontextmanager
-    async def stream(
-        self, url: str, key: str | None, body: bytes, request_id: str, trace: Headers = _NONE
-    ) -> AsyncIterator[AsyncIterator[Chunk]]:
-        """Asks `url` for a streamed completion; gives the chunks as they come. `trace` are headers that join its spans to ours.
-
-        Leaving the context closes the connection at once unless the answer was read to its end: that is what makes a model
-        server stop working for nobody.
-
-        Raises:
-            Failure: no usable answer; raised on entry or while iterating.
-            GatewayError: the request itself was refused.
-        """
+    def stream(self, url: str, key: str | None, body: bytes, request_id: str, trace: Headers = _NONE) -> Stream:
+        """Asks `url` for a streamed completion, once entered. `trace` are headers that join its spans to ours."""
         deadline = asyncio.get_running_loop().time() + self._times.total
-        response = await self._send(url, key, body, request_id, trace, deadline)
-        try:
-            if response.status != 200:
-                raise await self._refusal(response)
-            if response.content_type == "text/event-stream":
-                yield self._chunks(response, deadline)
-            elif response.content_type == "application/json":
-                yield self._whole(response, deadline)  # a server that cannot stream answers in one piece
-            else:
-                raise failure.failed(f"content type {response.content_type} instead of an event stream")
-        finally:
-            response.close()
+        return Stream(self._send(url, key, body, request_id, trace, deadline), self._times, deadline)
 
     async def whole(self, url: str, key: str | None, body: bytes, request_id: str, trace: Headers = _NONE) -> Chunk:
         """Asks `url` for an answer in one JSON object; raises as `stream` does."""
@@ -90,8 +68,8 @@ class Upstream:
         response = await self._send(url, key, body, request_id, trace, deadline)
         try:
             if response.status != 200:
-                raise await self._refusal(response)
-            answer = _chunk(await _read_whole(response, deadline, _WHOLE_BYTES))
+                raise await _refusal(response, self._times.idle)
+            answer = events.chunk(await _read_whole(response, deadline, _WHOLE_BYTES))
             response.release()
         finally:
             response.close()
@@ -157,42 +135,95 @@ class Upstream:
                 raise failure.failed(f"broken exchange: {type(error).__name__}") from error
         raise AssertionError("unreachable")
 
-    async def _chunks(self, response: aiohttp.ClientResponse, deadline: float) -> AsyncIterator[Chunk]:
-        parser = EventParser()
-        loop = asyncio.get_running_loop()
-        until = loop.time() + self._times.first_content
-        ended = False
-        while not ended:
-            data = await _read(response, min(until, deadline))
-            events = _parse(parser, data)
-            for event in events:
-                if event == _DONE:
-                    ended = True
-                    break
-                chunk = _chunk(event)
-                if _has_content(chunk):
-                    until = loop.time() + self._times.idle
-                yield chunk
-            ended = ended or not data
-        # Read the end of the body, so that the connection can be used again.
-        if not response.content.at_eof():
-            await _drain(response)
 
-    async def _whole(self, response: aiohttp.ClientResponse, deadline: float) -> AsyncIterator[Chunk]:
-        until = min(asyncio.get_running_loop().time() + self._times.first_content, deadline)
-        chunk = _chunk(await _read_whole(response, until, MAX_EVENT_BYTES))
-        for choice in chunk.get("choices") or ():
-            choice["delta"] = choice.pop("message", None)
-        yield chunk
+class Stream:
+    """One streamed completion, as a context that asks for it when it is entered.
 
-    async def _refusal(self, response: aiohttp.ClientResponse) -> Exception:
-        """The error behind a status other than 200: the caller's, or one that another target may mend."""
+    Leaving it closes the connection at once unless the answer was read to its end: that is what makes a model server stop
+    working for nobody.
+
+    Raises:
+        Failure: no usable answer; raised on entry or by `parts`.
+        GatewayError: the request itself was refused.
+    """
+
+    def __init__(self, sending: Coroutine[Any, Any, aiohttp.ClientResponse], times: Times, deadline: float) -> None:
+        """`sending` asks; everything ends at `deadline`, a time of the event loop."""
+        self._sending, self._idle, self._deadline = sending, times.idle, deadline
+        self._until = min(deadline, asyncio.get_running_loop().time() + times.first_content)
+        self._parser = EventParser()
+        self._response: aiohttp.ClientResponse | None = None
+        self._problem: Failure | None = None
+        self._ended = self._whole = False
+
+    async def __aenter__(self) -> Self:
+        response = self._response = await self._sending
         try:
-            async with asyncio.timeout(self._times.idle):
-                raw = await response.content.read(_ERROR_BYTES)
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            raw = b""
-        return failure.refusal(response.status, response.headers.get("retry-after"), raw)
+            if response.status != 200:
+                raise await _refusal(response, self._idle)
+            if response.content_type not in ("text/event-stream", "application/json"):
+                raise failure.failed(f"content type {response.content_type} instead of an event stream")
+        except BaseException:
+            response.close()
+            raise
+        self._whole = response.content_type == "application/json"  # a server that cannot stream answers in one piece
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._response is not None:
+            self._response.close()
+
+    async def parts(self) -> list[Part] | None:
+        """What has come since the last time, once something has; None at the end."""
+        response = self._response
+        if response is None:
+            raise RuntimeError("a stream is read outside its context")
+        if self._problem is not None:
+            raise self._problem
+        if self._whole and not self._ended:
+            self._ended = True
+            return [_as_delta(events.chunk(await _read_whole(response, self._until, MAX_EVENT_BYTES)))]
+        while not self._ended:
+            if batch := self._batch(await _read(response, self._until)):
+                return batch
+            if self._problem is not None:
+                raise self._problem
+        if not response.content.at_eof():
+            await _drain(response)  # read the end of the body, so that the connection can be used again
+        return None
+
+    def _batch(self, data: bytes) -> list[Part]:
+        """The parts in what came; a problem among them is kept until those before it have been used."""
+        came = _parse(self._parser, data)
+        self._ended = not data
+        if _DONE in came:
+            self._ended = True
+            del came[came.index(_DONE) :]
+        batch: list[Part] = []
+        try:
+            for part in events.parts(came):
+                batch.append(part)  # noqa: PERF402  # what stands before a problem stays
+        except Failure as problem:
+            self._problem = problem
+        if any(map(events.has_content, batch)):
+            self._until = min(self._deadline, asyncio.get_running_loop().time() + self._idle)
+        return batch
+
+
+def _as_delta(chunk: Chunk) -> Chunk:
+    for choice in chunk.get("choices") or ():
+        choice["delta"] = choice.pop("message", None)
+    return chunk
+
+
+async def _refusal(response: aiohttp.ClientResponse, seconds: float) -> Exception:
+    """The error behind a status other than 200: the caller's, or one that another target may mend."""
+    try:
+        async with asyncio.timeout(seconds):
+            raw = await response.content.read(_ERROR_BYTES)
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        raw = b""
+    return failure.refusal(response.status, response.headers.get("retry-after"), raw)
 
 
 def _named(raw: bytes) -> dict[str, int | None]:
@@ -210,6 +241,8 @@ def _length(given: Any) -> int | None:
 
 async def _read(response: aiohttp.ClientResponse, until: float) -> bytes:
     try:
+        if data := response.content.read_nowait():  # it is here already: a timer would cost more than the read
+            return data
         async with asyncio.timeout_at(until):
             return await response.content.readany()
     except TimeoutError as error:
@@ -242,48 +275,3 @@ def _parse(parser: EventParser, data: bytes) -> list[bytes]:
         return parser.feed(data) if data else parser.close()
     except EventTooLarge as error:
         raise failure.failed(str(error)) from error
-
-
-def _chunk(event: bytes) -> Chunk:
-    try:
-        chunk = orjson.loads(event)
-    except orjson.JSONDecodeError as error:
-        raise failure.failed("an event that is not JSON") from error
-    if not isinstance(chunk, dict):
-        raise failure.failed("an event that is not an object")
-    if chunk.get("error"):
-        raise failure.failed("an error event inside the stream")
-    choices = chunk.get("choices")
-    if not (choices is None or (isinstance(choices, list) and all(map(_is_choice, choices)))):
-        raise failure.failed("an event of a shape that is no answer's")
-    return chunk
-
-
-def _is_choice(choice: Any) -> bool:
-    """Whether a choice has the shape that everything behind relies on; what it holds is nobody's concern here."""
-    if not isinstance(choice, dict) or not isinstance(choice.get("index"), int | None):
-        return False
-    delta, logprobs = choice.get("delta", choice.get("message")), choice.get("logprobs")
-    if not isinstance(choice.get("text"), str | None) or not isinstance(delta, dict | None):
-        return False
-    if logprobs is not None and not (
-        isinstance(logprobs, dict) and all(isinstance(entry, list | None) for entry in logprobs.values())
-    ):
-        return False
-    calls = delta.get("tool_calls") if delta else None
-    return calls is None or (isinstance(calls, list) and all(map(_is_call, calls)))
-
-
-def _is_call(call: Any) -> bool:
-    if not isinstance(call, dict) or not isinstance(call.get("index"), int | None):
-        return False
-    function = call.get("function")
-    return function is None or (isinstance(function, dict) and isinstance(function.get("arguments"), str | None))
-
-
-def _has_content(chunk: Chunk) -> bool:
-    # Any delta that is more than the role counts: text, tool calls, reasoning; a plain completion has a text of its own.
-    return any(
-        choice.get("text") or any(value for key, value in (choice.get("delta") or {}).items() if key != "role")
-        for choice in chunk.get("choices") or ()
-    )

@@ -167,10 +167,13 @@ class Failsafe:
 
 
 class Gate:
-    """The way of one text of one answer: `guards` by their names, and the `chain` of stages they are in."""
+    """The way of one text of one answer: `guards` by their names, and the `chain` of stages they are in.
 
-    def __init__(self, guards: Mapping[str, Failsafe], chain: Sequence[Stage]) -> None:
-        self.guards, self._chain = guards, chain
+    `by_sentence`: nothing leaves before its sentence has ended.
+    """
+
+    def __init__(self, guards: Mapping[str, Failsafe], chain: Sequence[Stage], *, by_sentence: bool = False) -> None:
+        self.guards, self._chain, self.by_sentence = guards, chain, by_sentence
 
     @property
     def masked(self) -> bool:

@@ -108,12 +108,13 @@ class Rules:
         if self.mode("terms") != "off":
             terms.append(self._safe("terms", TermsStage(self.terms, enforce=self._enforces("terms"))))
         chain: list[Stage] = [*language, *checks]
-        if not self._enforces("language") and any(self._enforces(safe.guard) for safe in checks):
+        by_sentence = self._enforces("language") or any(self._enforces(safe.guard) for safe in checks)
+        if not self._enforces("language") and by_sentence:
             chain = [Cutter(chain, hold=hold)]
         elif not self._enforces("language") and checks:
             chain = [*language, Aside(Cutter([*checks], hold=hold))]
         guards = {safe.guard: safe for safe in (*language, *checks, *terms)}
-        return Gate(guards, [*chain, *terms, *([last] if last else [])])
+        return Gate(guards, [*chain, *terms, *([last] if last else [])], by_sentence=by_sentence)
 
     def language(self, allowed: frozenset[str] = frozenset(), *, enforce: bool = True) -> LanguageStage:
         """A stage that judges whether a text is French, or in an `allowed` language."""

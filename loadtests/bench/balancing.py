@@ -69,8 +69,8 @@ async def first_token(upstream: Upstream, chosen: Replica, tokens: int) -> float
     started, first = time.monotonic(), 0.0
     with Call(chosen):
         body = json.dumps({"max_tokens": tokens}).encode()
-        async with upstream.stream(f"{chosen.url}/chat/completions", None, body, "bench") as chunks:
-            async for _ in chunks:
+        async with upstream.stream(f"{chosen.url}/chat/completions", None, body, "bench") as stream:
+            while await stream.parts() is not None:
                 first = first or time.monotonic() - started
     return first
 

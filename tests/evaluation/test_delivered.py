@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.delivered import CLOSING, QUESTIONS, Delivered, asked, cut, main, summed, table
-from gateway import tries
+from gateway import wording
 from gateway.guardrails.language import Detector
 from serving.plan import Options
 from serving.prepare import prepare
@@ -25,8 +25,8 @@ def answer(text: str, finish: str = "stop", repairs: int = 0) -> Delivered:
 
 
 def test_the_closing_is_the_gateway_s_own() -> None:
-    assert tries.CLOSING.endswith(CLOSING)
-    assert not tries.REFUSAL.endswith(CLOSING)
+    assert wording.CLOSING.endswith(CLOSING)
+    assert not wording.REFUSAL.endswith(CLOSING)
 
 
 def test_sentences_and_what_became_of_answers_are_counted() -> None:
@@ -34,8 +34,8 @@ def test_sentences_and_what_became_of_answers_are_counted() -> None:
         answer(f"{FR} Oui. {FR}"),
         answer(FR, repairs=1),
         answer(f"{FR} {EN}"),
-        answer(tries.REFUSAL, "content_filter", 3),
-        answer(f"{FR}{tries.CLOSING}", "content_filter", 2),
+        answer(wording.REFUSAL, "content_filter", 3),
+        answer(f"{FR}{wording.CLOSING}", "content_filter", 2),
     ]
     summary = summed(DETECTOR, answers)
     assert (summary.french.passed, summary.french.judged) == (8, 9)

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from gateway import collect
 from gateway.answer import Answer
+from gateway.events import Chunk
 from gateway.failure import Failure
 from gateway.guard_settings import Guards as GuardSettings
 from gateway.guardrails.gate import Drift
 from gateway.guardrails.guards import Guards
-from gateway.upstream import Chunk
 from tests.gateway.cutting import cut
 
 ENVELOPE = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 7, "model": "m"}

@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from gateway.steering import FIRM_INSTRUCTION
-from gateway.tries import REFUSAL
+from gateway.wording import REFUSAL
 from tests.house import MODEL, House, house
 from tests.upstream import Exchange, Script, refuses
 

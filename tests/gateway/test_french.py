@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.steering import FIRM_INSTRUCTION, OPENING
-from gateway.tries import CLOSING, REFUSAL
+from gateway.wording import CLOSING, REFUSAL
 from tests.house import MODEL, House
 from tests.upstream import says
 

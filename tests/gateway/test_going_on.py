@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.steering import CONNECTIVES, FIRM_INSTRUCTION
-from gateway.tries import CLOSING
+from gateway.wording import CLOSING
 from tests.house import MODEL, House, house
 from tests.upstream import Exchange, Script, chunk, refuses, says, usage
 

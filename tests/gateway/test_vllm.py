@@ -13,8 +13,8 @@ import pytest
 from gateway.guardrails.language import Detector, Verdict
 from gateway.load import Figures, parse
 from gateway.settings import Times
-from gateway.tries import REFUSAL
 from gateway.upstream import Upstream
+from gateway.wording import REFUSAL
 from serving.server import ModelServer
 from tests.house import House, house
 
