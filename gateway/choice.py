@@ -91,7 +91,7 @@ class Choice:
         released, stopped = "", None
         self.heard = 0
         try:
-            for words, tokens in self._together(texts) if gate.by_sentence else self._apart(texts):
+            for words, tokens in self._together(texts) if gate.together else self._apart(texts):
                 self.heard += tokens
                 for piece in _pieces(words):
                     released += gate.feed(piece)

@@ -169,11 +169,12 @@ class Failsafe:
 class Gate:
     """The way of one text of one answer: `guards` by their names, and the `chain` of stages they are in.
 
-    `by_sentence`: nothing leaves before its sentence has ended.
+    `together`: tokens that came on end may be fed as one, for it would not change what leaves. It would where text leaves before
+    its sentence has ended, and a later token may stop it.
     """
 
-    def __init__(self, guards: Mapping[str, Failsafe], chain: Sequence[Stage], *, by_sentence: bool = False) -> None:
-        self.guards, self._chain, self.by_sentence = guards, chain, by_sentence
+    def __init__(self, guards: Mapping[str, Failsafe], chain: Sequence[Stage], *, together: bool = True) -> None:
+        self.guards, self._chain, self.together = guards, chain, together
 
     @property
     def masked(self) -> bool:

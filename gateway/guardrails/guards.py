@@ -114,7 +114,9 @@ class Rules:
         elif not self._enforces("language") and checks:
             chain = [*language, Aside(Cutter([*checks], hold=hold))]
         guards = {safe.guard: safe for safe in (*language, *checks, *terms)}
-        return Gate(guards, [*chain, *terms, *([last] if last else [])], by_sentence=by_sentence)
+        return Gate(
+            guards, [*chain, *terms, *([last] if last else [])], together=by_sentence or not self._enforces("terms")
+        )
 
     def language(self, allowed: frozenset[str] = frozenset(), *, enforce: bool = True) -> LanguageStage:
         """A stage that judges whether a text is French, or in an `allowed` language."""

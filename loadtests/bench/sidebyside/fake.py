@@ -21,12 +21,14 @@ _MEASURED = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\
 
 
 class Fake:
-    """`pace` is the seconds between two tokens of a stream; 0 sends the whole stream at once."""
+    """`pace` is the seconds between two tokens of a stream; at 0 each comes as soon as the one before it has left.
+
+    Each event is a write of its own, as model servers do it, in a turn of its own of the event loop, which would join them else.
+    """
 
     def __init__(self) -> None:
         self.url, self.pace = "", 0.0
         self._plain = {count: answer(count).plain for count in LENGTHS}
-        self._streamed = {count: answer(count).streamed for count in LENGTHS}
         self.connections: set[Connection] = set()
 
     def reply(self, head: bytes, body: bytes, transport: asyncio.Transport) -> None:
@@ -38,11 +40,9 @@ class Fake:
         count = int(wanted[1]) if wanted else LENGTHS[0]
         if not _STREAM.search(body):
             transport.write(self._plain[count])
-        elif self.pace:
+        else:
             transport.write(answer(count).stream_head)
             self._paced(transport, answer(count).events, 0)
-        else:
-            transport.write(self._streamed[count])
 
     def _paced(self, transport: asyncio.Transport, events: tuple[bytes, ...], place: int) -> None:
         if transport.is_closing():
@@ -52,7 +52,11 @@ class Fake:
         transport.write(b"".join(events[place:] if behind else events[place : place + (2 if place == 0 else 1)]))
         if not behind:
             following = 2 if place == 0 else place + 1
-            asyncio.get_running_loop().call_later(self.pace, self._paced, transport, events, following)
+            loop = asyncio.get_running_loop()
+            if self.pace:
+                loop.call_later(self.pace, self._paced, transport, events, following)
+            else:
+                loop.call_soon(self._paced, transport, events, following)
 
 
 class Connection(asyncio.Protocol):
