@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple
 import structlog
 import uvicorn
 
+from gateway.commands.accepting import Acceptor
 from gateway.stopping import Stopping
 
 log = structlog.get_logger()
@@ -68,6 +69,7 @@ class Server(uvicorn.Server):
         self._told = float("-inf")  # when the last SIGTERM came
         self._hastened = float("inf")
         self._replaced = False
+        self._acceptors: list[Acceptor] = []
 
     async def serve(self, sockets: list[socket] | None = None) -> None:
         """As uvicorn does, with a beating heart."""
@@ -80,8 +82,15 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket] | None = None) -> None:
         """Prepare, start, and say so."""
         await self._prepare()
-        await super().startup(sockets)
+        await super().startup([])
+        self._acceptors = [Acceptor(each, self._protocol) for each in sockets or ()]
         self._ready()
+
+    def _protocol(self) -> asyncio.Protocol:
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]  # uvicorn types it as any protocol
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -111,8 +120,8 @@ class Server(uvicorn.Server):
         drained = self._began + self._grace.drain
         while not self._replaced and time.monotonic() < min(drained, self._deadline()):  # noqa: ASYNC110  # a signal ends it
             await asyncio.sleep(_TICK_SECONDS)
-        for server in self.servers:
-            server.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         for each in sockets or ():
             each.close()
         await self._last_answers()
