@@ -1,3 +1,4 @@
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -6,12 +7,12 @@ from hypothesis import strategies as st
 
 from gateway import collect
 from gateway.answer import Answer
-from gateway.events import Chunk
+from gateway.events import Chunk, Part, Run, Usage
 from gateway.failure import Failure
 from gateway.guard_settings import Guards as GuardSettings
 from gateway.guardrails.gate import Drift
 from gateway.guardrails.guards import Guards
-from tests.gateway.cutting import cut
+from tests.gateway.cutting import cut, cuts_of
 
 ENVELOPE = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 7, "model": "m"}
 OFF = {guard: {"mode": "off"} for guard in ("language", "moderation", "leaks", "loops")}
@@ -54,6 +55,51 @@ def test_without_guards_every_word_leaves_at_once_in_our_envelope(texts: list[st
 def test_a_guarded_answer_is_the_same_however_it_arrives(pieces: list[str]) -> None:
     whole = collected(answer(GUARDED), *map(text, pieces), part({}, finish="stop"))
     assert whole["choices"][0]["message"]["content"] == FR * 3
+
+
+TOKENS = st.lists(
+    st.sampled_from(
+        [*FR.replace(" ", "| ").split("|"), *EN.replace(" ", "| ").split("|"), ".", " »", "\n", "«", "", "? ", "…"]
+    ),
+    max_size=60,
+)
+
+
+def delivered(made: Answer, parts: list[Part]) -> tuple[str, str, int, int, Any]:
+    """What leaves of an answer until it ends or is stopped, and what is counted by then."""
+    released, stopped = "", ""
+    try:
+        for each in parts:
+            for chunk in made.take(each):
+                released += chunk["choices"][0]["delta"].get("content") or ""
+    except Drift:
+        stopped = "drift"
+    return released, stopped, made.tokens, made.deltas, made.usage
+
+
+@pytest.mark.parametrize("guards", [OPEN, GUARDED], ids=["open", "guarded"])
+@given(TOKENS, st.data())
+def test_tokens_that_come_groupsleave_as_they_would_one_by_one(
+    guards: Guards, said: list[str], data: st.DataObject
+) -> None:
+    cuts = data.draw(cuts_of(len(said)))
+    groups = [said[start:stop] for start, stop in pairwise([0, *cuts, len(said)])]
+    runs: list[Part] = [Run(0, some, [None] * len(some)) for some in groups if some]
+    one_by_one = delivered(answer(guards), [text(content) for content in said])
+    together = delivered(answer(guards), runs)
+    assert together[:3] == one_by_one[:3]
+    # A sentence under way is looked at in places: with it those tokens are counted that were looked at together.
+    assert one_by_one[3] <= together[3] if together[1] else together[3:] == one_by_one[3:]
+
+
+def test_the_count_stops_at_the_sentence_that_stopped_the_answer() -> None:
+    counted = Usage(prompt_tokens=9, completion_tokens=4, total_tokens=13)
+    made = answer(GUARDED)
+    run = Run(0, [FR, FR, EN, EN], [1, 2, 3, 4], counted)
+    released, stopped, tokens, deltas, used = delivered(made, [run])
+    assert (released, stopped) == (FR + FR[:-1], "drift")
+    assert (tokens, deltas) == (1, 3)  # the space behind a sentence leaves with the next one
+    assert used == {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
 
 
 def test_the_role_comes_once_with_the_first_text_and_not_before() -> None:
