@@ -26,7 +26,7 @@ LAYERS = (
         "faults",
     },
     {"identity", "money", "busy", "bounds", "fail_policy", "guard_settings", "webhooks", "tokenizer", "trace_settings"},
-    {"parameters", "settings", "exchange", "sse", "journal", "outbox"},
+    {"parameters", "settings", "exchange", "sse", "journal", "outbox", "posting"},
     {"protocol", "failure", "counts", "live"},
     {"metrics"},
     {"guardrails", "upstream", "limits", "ledger", "alerts", "disconnect", "access", "telemetry", "payload"}
