@@ -123,15 +123,15 @@ class Telemetry:
         finally:
             self._metrics.in_flight.dec()
             trace.counted(self._metrics, scope, status)
-            seconds = round(time.monotonic() - started, 6)
-            fields = {
-                "method": scope["method"],
-                "path": scope["path"],
-                "status": status,
-                "seconds": seconds,
+            log.info(
+                "request",
+                request_id=trace.request_id,
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                seconds=round(time.monotonic() - started, 6),
                 **trace.fields(),
-            }
-            log.info("request", request_id=trace.request_id, **fields)
+            )
 
 
 def _request_id(scope: Scope) -> str:
