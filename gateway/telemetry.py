@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auth import Principal
+from gateway import ids
 from gateway.errors import Renderable
 from gateway.exchange import Exchange
 from gateway.metrics import Metrics
@@ -143,4 +143,4 @@ def _request_id(scope: Scope) -> str:
 
 
 def _new_id() -> str:
-    return f"req_{uuid.uuid4().hex}"
+    return f"req_{ids.new()}"

@@ -24,6 +24,7 @@ LAYERS = (
         "spans",
         "logs",
         "faults",
+        "ids",
     },
     {"identity", "money", "busy", "bounds", "fail_policy", "guard_settings", "webhooks", "tokenizer", "trace_settings"},
     {"parameters", "settings", "exchange", "sse", "journal", "outbox", "posting"},
