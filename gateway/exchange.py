@@ -231,7 +231,7 @@ class Exchange:
 
     def verdict_line(self) -> str:
         """The verdicts in one line, as the header and the ledger have them."""
-        return "; ".join(f"{guard}={verdict}" for guard, verdict in self.verdicts().items())
+        return "; ".join([f"{guard}={finding.verdict}" for guard, finding in self.guards.items()])
 
     def audit(self) -> dict[str, Any]:
         """What a caller is told who asks for it: each guard's verdict, why, and its milliseconds."""

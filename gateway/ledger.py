@@ -203,31 +203,34 @@ def entries(exchange: Exchange, at: datetime, tariff: Tariff) -> list[dict[str, 
     delivered = kept or Attempt(target="", firm=False)
     charged = exchange.state in _CHARGED and kept is not None
     common = _common(exchange, at)
-    written = [
-        {
-            **common,
-            "kind": "regeneration" if attempt.outcome is Outcome.DRIFTED else "fallback",
-            **_tokens(attempt, tariff),
-        }
-        for attempt in lost
-    ]
-    written.append({**common, "kind": CHARGED if charged else "release", **_tokens(delivered, tariff)})
+    written = []
+    for sequence, attempt in enumerate(lost):
+        kind = "regeneration" if attempt.outcome is Outcome.DRIFTED else "fallback"
+        written.append({**common, **_tokens(attempt, tariff), "kind": kind, "sequence": sequence})
+    last = {**common, **_tokens(delivered, tariff), "kind": CHARGED if charged else "release", "sequence": len(lost)}
     if charged:
         saved = tariff.avoided(delivered.target, delivered.prompt_tokens, delivered.completion_tokens)
-        written[-1]["avoided"] = str(saved)
-    for sequence, row in enumerate(written):
-        row["sequence"] = sequence
-    written[-1]["error"] = exchange.error
+        last["avoided"] = str(saved)
+    last["error"] = exchange.error
+    written.append(last)
     return written
 
 
 def reservation(exchange: Exchange, at: datetime, prompt: int, completion: int, cost: Decimal) -> dict[str, Any]:
     """The row that says what a request may use at most, written before a model is asked. It is no part of any sum."""
-    reserved = Attempt(
-        target="", firm=False, prompt_tokens=min(prompt, MOST_TOKENS), completion_tokens=min(completion, MOST_TOKENS)
-    )
-    counted = {**_tokens(reserved, Tariff({}, None)), "usage_source": "reserved", "cost": str(cost)}
-    return {**_common(exchange, at), "kind": RESERVE, "sequence": -1, **counted}
+    return {
+        **_common(exchange, at),
+        "kind": RESERVE,
+        "sequence": -1,
+        "target": "",
+        "prompt_tokens": min(prompt, MOST_TOKENS),
+        "completion_tokens": min(completion, MOST_TOKENS),
+        "usage_source": "reserved",
+        "error": None,
+        "busy_seconds": 0.0,
+        "cost": str(cost),
+        "avoided": "0",
+    }
 
 
 def _common(exchange: Exchange, at: datetime) -> dict[str, Any]:
