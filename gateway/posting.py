@@ -59,7 +59,7 @@ class Posting:
         # SQLite has no dates: this is how SQLAlchemy writes one there, and reads it.
         known["at"] = at.isoformat(" ", "microseconds")[:26] if self._sqlite else at
         for name in ("cost", "avoided"):
-            known[name] = units(Decimal(known[name]))
+            known[name] = 0 if known[name] == "0" else units(Decimal(known[name]))  # most have no price
         return self._values(known)
 
     async def insert(self, connection: AsyncConnection, rows: Sequence[tuple[Any, ...]]) -> None:
