@@ -1,21 +1,23 @@
-import time
-import uuid
+import re
 
 from gateway import ids
 
 NOW = 1_904_000_000_000  # milliseconds since 1970
+CYCLE = 2**32
 
 
-def test_an_id_is_a_uuid_of_version_7_that_says_when_it_was_made() -> None:
-    before = time.time_ns() // 1_000_000
-    made = uuid.UUID(ids.new())
-    assert (made.version, made.variant) == (7, uuid.RFC_4122)
-    assert before <= made.int >> 80 <= time.time_ns() // 1_000_000
+def made(milliseconds: int) -> set[str]:
+    return {ids.new(lambda: milliseconds * 1_000_000) for _ in range(1000)}
 
 
-def test_those_of_a_moment_differ_and_later_ones_come_later() -> None:
-    earlier = {ids.new(lambda: NOW * 1_000_000) for _ in range(1000)}
-    later = {ids.new(lambda: (NOW + 1) * 1_000_000) for _ in range(1000)}
-    assert len(earlier) == len(later) == 1000
-    assert max(earlier) < min(later)
-    assert {len(made) for made in earlier} == {32}
+def test_those_of_a_moment_differ_and_begin_alike() -> None:
+    found = made(NOW)
+    assert len(found) == 1000
+    assert len({one[:8] for one in found}) == 1
+    assert all(re.fullmatch("[0-9a-f]{32}", one) for one in found)
+
+
+def test_later_ones_come_later_until_the_time_begins_anew() -> None:
+    assert max(made(NOW)) < min(made(NOW + 1))
+    assert {one[:8] for one in made(NOW)} == {one[:8] for one in made(NOW + CYCLE)}
+    assert min(made(CYCLE - 1)) > max(made(CYCLE))
