@@ -36,7 +36,6 @@ _AT_ONCE: Final = 2  # counts in threads, which others need too
 
 # A template may print a schema with a space or a line break beside each of these.
 _STRUCTURE: Final = b"{}[],:"
-_BREAKS: Final = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 # Fields whose content a model server writes into the prompt, beside the texts; those of a turn are all but these.
 _PLAIN: Final = frozenset({"role", "content"})
 _SCHEMAS: Final = ("tools", "tool_choice", "response_format", "prediction", "suffix")
@@ -85,13 +84,18 @@ class Reckoner:
     async def _most(self, tokenizer: Tokenizer | None, texts: list[str], *, chat: bool) -> int:
         size = sum(map(len, texts))
         if tokenizer is None or size > _COUNTED:
-            breaks = sum(sum(map(text.count, _BREAKS)) for text in texts) if chat else 0
-            return sum(len(text.encode()) for text in texts) + breaks
+            breaks = sum([_breaks(text) for text in texts]) if chat else 0
+            return sum([len(text.encode()) for text in texts]) + breaks
         forms = [_forms(text) if chat else {text} for text in texts]
         if size <= _INLINE:
             return _longest(tokenizer, forms)
         async with self._turns:
             return await asyncio.to_thread(_longest, tokenizer, forms)
+
+
+def _breaks(text: str) -> int:
+    """How many characters of it end a line, by Unicode; of `\\r\\n` both count."""
+    return len(f"{text}.".splitlines()) - 1 + text.count("\r\n")
 
 
 def _forms(text: str) -> set[str]:
