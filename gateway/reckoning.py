@@ -94,7 +94,7 @@ class Reckoner:
 
 
 def _breaks(text: str) -> int:
-    """How many characters of it end a line, by Unicode; of `\\r\\n` both count."""
+    """How many characters of it end a line, by Unicode; of CR LF both do."""
     return len(f"{text}.".splitlines()) - 1 + text.count("\r\n")
 
 
