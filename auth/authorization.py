@@ -5,7 +5,7 @@ import re
 from auth.errors import InvalidToken
 
 # "Bearer" 1*SP b64token. The scheme is case-insensitive (RFC 9110 §11.1); the rest of the line must be the token alone.
-_BEARER = re.compile(r"bearer +([A-Za-z0-9\-._~+/]+=*) *", re.IGNORECASE | re.ASCII)
+_BEARER = re.compile(r"(?i:bearer) +([A-Za-z0-9\-._~+/]+=*) *", re.ASCII)
 
 
 def bearer(header: str | None) -> str:

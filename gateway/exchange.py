@@ -204,7 +204,7 @@ class Exchange:
     @property
     def repairs(self) -> int:
         """How many answers were thrown away because they drifted from French."""
-        return sum(attempt.outcome is Outcome.DRIFTED for attempt in self.attempts)
+        return sum([attempt.outcome is Outcome.DRIFTED for attempt in self.attempts])
 
     def parts(self) -> tuple[Attempt | None, list[Attempt]]:
         """What reached the caller, in one, if anything did; and what was lost: whole tries, or the rest of one."""
@@ -222,8 +222,10 @@ class Exchange:
     @property
     def served_by(self) -> str:
         """The target whose answer was delivered; empty while there is none."""
-        served = [attempt.target for attempt in self.attempts if attempt.outcome is Outcome.SERVED or attempt.delivered]
-        return served[-1] if served else ""
+        for attempt in reversed(self.attempts):
+            if attempt.outcome is Outcome.SERVED or attempt.delivered:
+                return attempt.target
+        return ""
 
     def verdicts(self) -> dict[str, str]:
         """The verdict of each guard."""
@@ -231,7 +233,7 @@ class Exchange:
 
     def verdict_line(self) -> str:
         """The verdicts in one line, as the header and the ledger have them."""
-        return "; ".join(f"{guard}={verdict}" for guard, verdict in self.verdicts().items())
+        return "; ".join([f"{guard}={finding.verdict}" for guard, finding in self.guards.items()])
 
     def audit(self) -> dict[str, Any]:
         """What a caller is told who asks for it: each guard's verdict, why, and its milliseconds."""

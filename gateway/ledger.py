@@ -16,7 +16,6 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 from sqlalchemy import BigInteger, Column, Dialect, Float, Index, Integer, MetaData, String, Table, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.types import TypeDecorator
@@ -26,13 +25,11 @@ from auth.database import UtcDateTime, translated
 from auth.errors import StoreUnavailable
 from gateway.exchange import MOST_TOKENS, Attempt, Exchange, Outcome, State
 from gateway.journal import Journal, read
-from gateway.money import UNIT, ZERO, Tariff
+from gateway.money import UNIT, ZERO, Tariff, units
 from gateway.outbox import rows as alerts
+from gateway.posting import Posting
 
 log = structlog.get_logger()
-
-
-_MOST: Final = 2**63 - 1  # units in a column; a larger amount would hold up the rows behind it
 
 
 class Money(TypeDecorator[Decimal]):
@@ -43,7 +40,7 @@ class Money(TypeDecorator[Decimal]):
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:
         """The number of units."""
-        return None if value is None else min(int(value / UNIT), _MOST)
+        return None if value is None else units(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> Decimal | None:
         """The amount."""
@@ -82,9 +79,6 @@ rows = Table(
 alerts.to_metadata(metadata)  # migrated with the ledger
 
 LINEAGE: Final = schema.Lineage("ledger", Path(__file__).parent / "migrations", "0003", metadata)
-_SIZES: Final = {column.name: column.type.length for column in rows.c if isinstance(column.type, String)}
-# What a journal's line of before these columns says of them.
-_EARLIER: Final = {"key": None, "busy_seconds": 0.0, "cost": "0", "avoided": "0"}
 RESERVE: Final = "reserve"  # the kind of rows that say what may be used, before it is
 CHARGED: Final = "settle"  # the kind of rows that callers are charged for
 _CHARGED: Final = frozenset({State.COMPLETED, State.TRUNCATED, State.BLOCKED, State.CLIENT_CLOSED})
@@ -124,7 +118,7 @@ class Ledger:
         self._heard = away or (lambda _: None)
         self._written, self._drained = written or (lambda _: None), drained or (lambda _: None)
         self._engine, self._tariff = engine, tariff
-        self._journal = journal
+        self._journal, self._posting = journal, Posting(rows, engine.dialect.name)
         self._now = now or (lambda: datetime.now(UTC))
         self._draining = asyncio.Lock()
 
@@ -168,12 +162,17 @@ class Ledger:
         async with self._draining:
             for segment in self._journal.finished():
                 try:
-                    lines = await asyncio.to_thread(read, segment)
+                    fitting = await asyncio.to_thread(self._read, segment)
                 except FileNotFoundError:  # a command has drained it meanwhile
                     continue
-                await self._insert(lines)
-                self._drained(len(lines))
+                for begin in range(0, len(fitting), _AT_ONCE):
+                    async with self._engine.begin() as connection:
+                        await self._posting.insert(connection, fitting[begin : begin + _AT_ONCE])
+                self._drained(len(fitting))
                 segment.unlink(missing_ok=True)
+
+    def _read(self, segment: Path) -> list[tuple[Any, ...]]:
+        return [self._posting.fitting(line) for line in read(segment)]
 
     async def of(self, request_id: str) -> list[dict[str, Any]]:
         """The rows of one request id, in order."""
@@ -194,13 +193,6 @@ class Ledger:
                 total, money = (await connection.execute(query)).one()
         return Charge(int(total or 0), money or ZERO)
 
-    async def _insert(self, batch: list[dict[str, Any]]) -> None:
-        dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
-        for begin in range(0, len(batch), _AT_ONCE):
-            values = [_fitting(row) for row in batch[begin : begin + _AT_ONCE]]
-            async with self._engine.begin() as connection:
-                await connection.execute(dialect.insert(rows).on_conflict_do_nothing(), values)
-
 
 def entries(exchange: Exchange, at: datetime, tariff: Tariff) -> list[dict[str, Any]]:
     """The rows of an exchange that has ended: one for each attempt that was not delivered, and the last one for the caller.
@@ -211,31 +203,34 @@ def entries(exchange: Exchange, at: datetime, tariff: Tariff) -> list[dict[str, 
     delivered = kept or Attempt(target="", firm=False)
     charged = exchange.state in _CHARGED and kept is not None
     common = _common(exchange, at)
-    written = [
-        {
-            **common,
-            "kind": "regeneration" if attempt.outcome is Outcome.DRIFTED else "fallback",
-            **_tokens(attempt, tariff),
-        }
-        for attempt in lost
-    ]
-    written.append({**common, "kind": CHARGED if charged else "release", **_tokens(delivered, tariff)})
+    written = []
+    for sequence, attempt in enumerate(lost):
+        kind = "regeneration" if attempt.outcome is Outcome.DRIFTED else "fallback"
+        written.append({**common, **_tokens(attempt, tariff), "kind": kind, "sequence": sequence})
+    last = {**common, **_tokens(delivered, tariff), "kind": CHARGED if charged else "release", "sequence": len(lost)}
     if charged:
         saved = tariff.avoided(delivered.target, delivered.prompt_tokens, delivered.completion_tokens)
-        written[-1]["avoided"] = str(saved)
-    for sequence, row in enumerate(written):
-        row["sequence"] = sequence
-    written[-1]["error"] = exchange.error
+        last["avoided"] = str(saved)
+    last["error"] = exchange.error
+    written.append(last)
     return written
 
 
 def reservation(exchange: Exchange, at: datetime, prompt: int, completion: int, cost: Decimal) -> dict[str, Any]:
     """The row that says what a request may use at most, written before a model is asked. It is no part of any sum."""
-    reserved = Attempt(
-        target="", firm=False, prompt_tokens=min(prompt, MOST_TOKENS), completion_tokens=min(completion, MOST_TOKENS)
-    )
-    counted = {**_tokens(reserved, Tariff({}, None)), "usage_source": "reserved", "cost": str(cost)}
-    return {**_common(exchange, at), "kind": RESERVE, "sequence": -1, **counted}
+    return {
+        **_common(exchange, at),
+        "kind": RESERVE,
+        "sequence": -1,
+        "target": "",
+        "prompt_tokens": min(prompt, MOST_TOKENS),
+        "completion_tokens": min(completion, MOST_TOKENS),
+        "usage_source": "reserved",
+        "error": None,
+        "busy_seconds": 0.0,
+        "cost": str(cost),
+        "avoided": "0",
+    }
 
 
 def _common(exchange: Exchange, at: datetime) -> dict[str, Any]:
@@ -252,23 +247,6 @@ def _common(exchange: Exchange, at: datetime) -> dict[str, Any]:
         "seconds": round((exchange.ended or exchange.started) - exchange.started, 6),
         "first_text_seconds": None if exchange.first_text is None else round(exchange.first_text - exchange.started, 6),
         "guards": exchange.verdict_line(),
-    }
-
-
-def _fitting(row: dict[str, Any]) -> dict[str, Any]:
-    """A line of a journal as the table takes it: no row may hold up all those behind it.
-
-    PostgreSQL refuses a NUL and a text over the column's size. The line may be of an earlier version, or of a later one.
-    """
-    known = {**_EARLIER, **{key: value for key, value in row.items() if key in rows.c}}
-    return {
-        **{
-            key: value.replace("\0", "")[: _SIZES.get(key)] if isinstance(value, str) else value
-            for key, value in known.items()
-        },
-        "at": datetime.fromisoformat(known["at"]),
-        "cost": Decimal(known["cost"]),
-        "avoided": Decimal(known["avoided"]),
     }
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import threading
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -16,9 +17,10 @@ log = structlog.get_logger()
 
 
 def configure_logging(level: str = "INFO") -> None:
-    """structlog, the standard library and warnings through one JSON formatter, to standard error.
+    """structlog, the standard library and warnings as JSON through one handler, to standard error.
 
-    What is bound to the context of a request, such as its trace, is on every line that is written there.
+    Lines of ours, of which each request has one, spare themselves the way through `logging`. What is bound to the context of a
+    request, such as its trace, is on every line that is written there.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -35,13 +37,14 @@ def configure_logging(level: str = "INFO") -> None:
     )
     handler = _Lines(sys.stderr)
     handler.setFormatter(formatter)
+    ours = _Ours(handler)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
     logging.getLogger("uvicorn.access").disabled = True  # our own line says more
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[*shared, _whole],
+        logger_factory=lambda *_: ours,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
         cache_logger_on_first_use=False,
     )
@@ -62,11 +65,36 @@ class _Lines(logging.StreamHandler[Any]):
     """Writes lines; one that cannot be written is told of in a line too, not by a traceback between the lines."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
-        error = sys.exc_info()[1]
+        self._told(sys.exc_info()[1], record.name)
+
+    def write(self, fields: dict[str, Any]) -> None:
+        """Write what is a line already but for its form; as `handle` does for a record."""
+        with self.lock or nullcontext():
+            try:
+                self.stream.write(_line(fields) + self.terminator)
+                self.flush()
+            except RecursionError:
+                raise
+            except Exception as error:  # noqa: BLE001  # as `emit`: nothing fails for its log
+                self._told(error, structlog.stdlib.LoggerFactory([__name__])().name)
+
+    def _told(self, error: BaseException | None, logger: str) -> None:
         if isinstance(error, OSError):  # nobody reads
             return
-        told = {"event": "unloggable", "logger": record.name, "level": "error", "reason": type(error).__name__}
+        told = {"event": "unloggable", "logger": logger, "level": "error", "reason": type(error).__name__}
         self.stream.write(_line(told) + self.terminator)
+
+
+class _Ours:
+    """What structlog gives its lines to, by the name of their level, which is among their fields."""
+
+    def __init__(self, handler: _Lines) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = handler.write
+
+
+def _whole(_logger: Any, _level: str, fields: structlog.typing.EventDict) -> tuple[tuple[Any], dict[str, Any]]:
+    """The fields as one argument."""
+    return (fields,), {}
 
 
 def _line(value: Any, **_: Any) -> str:

@@ -18,6 +18,7 @@ NANO: Final = Decimal(
 )  # budgets are counted in it: Redis counts exactly up to 2^53 of them, nine million of the currency
 UNIT: Final = Decimal("1e-12")  # prices of a million tokens with six places give amounts that are exact in it
 ZERO: Final = Decimal(0)
+_MOST: Final = 2**63 - 1  # units in a column of the ledger; a larger amount would hold up the rows behind it
 _MILLION: Final = Decimal(1_000_000)
 _HOUR: Final = Decimal(3600)
 _EXACT: Final = Context(prec=40, rounding=ROUND_HALF_EVEN)
@@ -44,6 +45,11 @@ def _kept(amount: Decimal) -> Decimal:
 def nanos(amount: Decimal) -> int:
     """An amount in `NANO`, rounded up: what is counted is never less than what was spent."""
     return int((amount / NANO).to_integral_value(ROUND_CEILING))
+
+
+def units(amount: Decimal) -> int:
+    """An amount in `UNIT`, as the ledger stores it."""
+    return min(int(amount / UNIT), _MOST)
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,8 @@ _AT_ONCE: Final = 2  # counts in threads, which others need too
 
 # A template may print a schema with a space or a line break beside each of these.
 _STRUCTURE: Final = b"{}[],:"
-_BREAKS: Final = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
-# Fields whose content a model server writes into the prompt, beside the texts.
+# Fields whose content a model server writes into the prompt, beside the texts; those of a turn are all but these.
+_PLAIN: Final = frozenset({"role", "content"})
 _SCHEMAS: Final = ("tools", "tool_choice", "response_format", "prediction", "suffix")
 
 
@@ -55,10 +55,12 @@ class Reckoner:
     async def prompt_tokens(self, target: Target, request: Request) -> int:
         """At most so many tokens the prompt has, as the target's model server will count them; never 0."""
         texts, schemas = list(request.texts()), _schemas(request)
-        allowed = _allowance(target, request, len(texts)) + 2 * sum(schemas.count(sign) for sign in _STRUCTURE)
+        allowed = _allowance(target, request, len(texts))
         allowed += target.image_tokens * sum(1 for _ in request.images())
-        written = [*texts, schemas.decode()] if schemas else texts
-        return allowed + await self._most(self._tokenizer(target), written, chat=request.task == "chat")
+        if schemas:
+            allowed += 2 * sum(map(schemas.count, _STRUCTURE))
+            texts.append(schemas.decode())
+        return allowed + await self._most(self._tokenizer(target), texts, chat=request.task == "chat")
 
     def estimate(self, target: Target, request: Request) -> int:
         """About how many tokens the prompt has, for a model server that does not say; never 0."""
@@ -82,13 +84,18 @@ class Reckoner:
     async def _most(self, tokenizer: Tokenizer | None, texts: list[str], *, chat: bool) -> int:
         size = sum(map(len, texts))
         if tokenizer is None or size > _COUNTED:
-            breaks = sum(text.count(sign) for text in texts for sign in _BREAKS) if chat else 0
-            return sum(len(text.encode()) for text in texts) + breaks
+            breaks = sum([_breaks(text) for text in texts]) if chat else 0
+            return sum([len(text.encode()) for text in texts]) + breaks
         forms = [_forms(text) if chat else {text} for text in texts]
         if size <= _INLINE:
             return _longest(tokenizer, forms)
         async with self._turns:
             return await asyncio.to_thread(_longest, tokenizer, forms)
+
+
+def _breaks(text: str) -> int:
+    """How many characters of it end a line, by Unicode; of CR LF both do."""
+    return len(f"{text}.".splitlines()) - 1 + text.count("\r\n")
 
 
 def _forms(text: str) -> set[str]:
@@ -117,8 +124,9 @@ def _allowance(target: Target, request: Request, texts: int) -> int:
 
 def _schemas(request: Request) -> bytes:
     """What comes into the prompt beside the texts, as JSON in its longest form; empty where there is nothing."""
-    found: list[Any] = [given for name in _SCHEMAS if (given := request.raw.get(name)) is not None]
+    raw = request.raw
+    found: list[Any] = [given for name in _SCHEMAS if (given := raw.get(name)) is not None]
     if request.task == "chat":  # calls of tools, names, and whatever else a turn has
-        more = ({key: turn[key] for key in turn if key not in ("role", "content")} for turn in request.raw["messages"])
-        found += [fields for fields in more if fields]
+        more = (turn for turn in raw["messages"] if not turn.keys() <= _PLAIN)
+        found += [{key: turn[key] for key in turn if key not in _PLAIN} for turn in more]
     return orjson.dumps(found, option=orjson.OPT_INDENT_2) if found else b""

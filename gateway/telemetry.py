@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auth import Principal
+from gateway import ids
 from gateway.errors import Renderable
 from gateway.exchange import Exchange
 from gateway.metrics import Metrics
@@ -123,15 +123,15 @@ class Telemetry:
         finally:
             self._metrics.in_flight.dec()
             trace.counted(self._metrics, scope, status)
-            seconds = round(time.monotonic() - started, 6)
-            fields = {
-                "method": scope["method"],
-                "path": scope["path"],
-                "status": status,
-                "seconds": seconds,
+            log.info(
+                "request",
+                request_id=trace.request_id,
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                seconds=round(time.monotonic() - started, 6),
                 **trace.fields(),
-            }
-            log.info("request", request_id=trace.request_id, **fields)
+            )
 
 
 def _request_id(scope: Scope) -> str:
@@ -143,4 +143,4 @@ def _request_id(scope: Scope) -> str:
 
 
 def _new_id() -> str:
-    return f"req_{uuid.uuid4().hex}"
+    return f"req_{ids.new()}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,6 +35,10 @@ class _Bucket:
     left: float
     at: float
 
+    def refilled(self, limit: int, now: float) -> float:
+        """What is left of it at a time; a clock that went back adds nothing."""
+        return min(float(limit), self.left + max(0.0, now - self.at) * limit / 60)
+
 
 @dataclass(slots=True)
 class _Budget:
@@ -53,6 +57,7 @@ class Memory:
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
         self._budgets: OrderedDict[str, _Budget] = OrderedDict()
         self._open: set[str] = set()
+        self._ids = itertools.count(1)  # of this process's reservations, and nobody else's
 
     async def reserve(self, checks: Sequence[Check]) -> Reservation:
         """See `Limiter`."""
@@ -60,15 +65,17 @@ class Memory:
 
     def reserve_now(self, checks: Sequence[Check]) -> Reservation:
         """`reserve`, which waits for nothing."""
-        unseeded = [check for check in checks if not self._seeded(check)]
+        unseeded = [check for check in checks if check.kind == "budget" and not self._seeded(check)]
         if unseeded:
             raise Unseeded(unseeded)
-        reservation = Reservation(uuid.uuid4().hex, [self._standing(check) for check in checks], holder=self)
-        if not all(standing.passed for standing in reservation.standings):
+        now = self._now()
+        standings = [self._standing(check, now) for check in checks]
+        reservation = Reservation(str(next(self._ids)), standings, holder=self)
+        if not all(standing.passed for standing in standings):
             reservation.refused = True
             return reservation
         self._open.add(reservation.id)
-        reservation.standings = [self._take(standing) for standing in reservation.standings]
+        reservation.standings = [self._take(standing) for standing in standings]
         self._forget()
         return reservation
 
@@ -77,11 +84,13 @@ class Memory:
         if reservation.id not in self._open:
             return
         self._open.remove(reservation.id)
+        now = self._now()
         for standing, used in zip(reservation.standings, actual, strict=True):
             check = standing.check
             if check.kind == "bucket":
-                bucket = self._bucket(check)
-                bucket.left = min(float(check.limit), bucket.left + check.amount - used)
+                if used != check.amount:
+                    bucket = self._bucket(check, now)
+                    bucket.left = min(float(check.limit), bucket.left + check.amount - used)
                 continue
             budget = self._budgets[check.key]
             budget.held -= check.amount
@@ -106,12 +115,14 @@ class Memory:
         return {key: budget.spent for key, budget in self._budgets.items() if budget.spent}
 
     def _seeded(self, check: Check) -> bool:
-        return check.kind != "budget" or check.floor is not None or check.key in self._budgets
+        return check.floor is not None or check.key in self._budgets
 
-    def _standing(self, check: Check) -> Standing:
+    def _standing(self, check: Check, now: float) -> Standing:
         if check.kind == "bucket":
-            return Standing(check, self._bucket(check).left)
-        budget = self._budgets.setdefault(check.key, _Budget(0))
+            return Standing(check, self._bucket(check, now).left)
+        budget = self._budgets.get(check.key)
+        if budget is None:
+            budget = self._budgets[check.key] = _Budget(0)
         self._budgets.move_to_end(check.key)
         budget.spent = max(budget.spent, check.floor or 0)
         return Standing(check, check.limit - budget.spent - budget.held, budget.spent)
@@ -119,7 +130,7 @@ class Memory:
     def _look(self, check: Check) -> Standing:
         if check.kind == "bucket":
             bucket = self._buckets.get(check.key)
-            return Standing(check, self._refilled(bucket, check) if bucket else float(check.limit))
+            return Standing(check, bucket.refilled(check.limit, self._now()) if bucket else float(check.limit))
         budget = self._budgets.get(check.key, _Budget(0))
         return Standing(check, check.limit - budget.spent - budget.held, budget.spent)
 
@@ -131,16 +142,15 @@ class Memory:
             self._budgets[check.key].held += check.amount
         return Standing(check, standing.left - check.amount, standing.spent)
 
-    def _bucket(self, check: Check) -> _Bucket:
-        now = self._now()
-        bucket = self._buckets.setdefault(check.key, _Bucket(float(check.limit), now))
+    def _bucket(self, check: Check, now: float) -> _Bucket:
+        bucket = self._buckets.get(check.key)
+        if bucket is None:
+            bucket = self._buckets[check.key] = _Bucket(float(check.limit), now)
+            return bucket
         self._buckets.move_to_end(check.key)
-        bucket.left = self._refilled(bucket, check)
+        bucket.left = bucket.refilled(check.limit, now)
         bucket.at = max(bucket.at, now)
         return bucket
-
-    def _refilled(self, bucket: _Bucket, check: Check) -> float:
-        return min(float(check.limit), bucket.left + max(0.0, self._now() - bucket.at) * check.limit / 60)
 
     def _forget(self) -> None:
         while len(self._buckets) > _COUNTERS:

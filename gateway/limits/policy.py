@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from auth import Principal
 from gateway.bounds import Bounds, Limits, OwnBounds, site_of
-from gateway.limits.checks import TOKENS, Check, Measure, Scope
+from gateway.limits.checks import KINDS, TOKENS, Check, Measure, Scope
 from gateway.money import nanos
 
 
@@ -22,10 +22,15 @@ class Use:
     money: int = 0
 
 
-class _Limited(NamedTuple):
-    scope: Scope
-    name: str
-    limits: dict[Measure, int]
+_ONE_REQUEST: Final = {Measure.REQUESTS_PER_MINUTE: 1}
+# The limits of one thing, those that are none left out; and whether one of them is of tokens or money.
+_Limits = tuple[tuple[Measure, int], ...]
+
+
+class _Own(NamedTuple):
+    given: dict[Measure, int]
+    limits: _Limits
+    counts_tokens: bool
 
 
 class Policy:
@@ -38,7 +43,7 @@ class Policy:
     def replace(self, limits: Limits) -> None:
         """Go on with other limits."""
         self.max_choices, self.answer_tokens = limits.max_choices, limits.answer_tokens
-        self._defaults: dict[Scope, dict[Measure, int]] = {
+        defaults: dict[Scope, dict[Measure, int]] = {
             "address": _whole(limits.address),
             "key": _whole(limits.key),
             "user": _whole(limits),
@@ -52,47 +57,54 @@ class Policy:
             "tenant": limits.tenants,
             "model": limits.models,
         }
-        self._named: dict[tuple[Scope, str], dict[Measure, int]] = {
-            (scope, name): {**self._defaults[scope], **_whole(own)}
+        self._defaults = {scope: _own(given) for scope, given in defaults.items()}
+        self._named = {
+            scope: {name: _own({**defaults[scope], **_whole(own)}) for name, own in names.items()}
             for scope, names in named.items()
-            for name, own in names.items()
         }
+        self._of_addresses = bool(limits.addresses or self._defaults["address"].limits)
 
     def counts_tokens(self, principal: Principal, address: str, model: str) -> bool:
         """Whether it matters how long a request is and what it may cost."""
-        return any(
-            measure in TOKENS or measure is Measure.MONEY_PER_MONTH
-            for limited in self._limited(principal, address, model)
-            for measure, limit in limited.limits.items()
-            if limit
+        return (
+            self._of("user", principal.subject).counts_tokens
+            or self._of("tenant", principal.tenant).counts_tokens
+            or self._of("model", model).counts_tokens
+            or (principal.key is not None and self._of("key", principal.key).counts_tokens)
+            or (self._of_addresses and self._of("address", site_of(address)).counts_tokens)
         )
 
     def checks(self, principal: Principal, address: str, use: Use | None) -> list[Check]:
         """The limits of a request; without `use`, those of one that is refused before it is known what it asks for."""
-        now = self._now().astimezone(UTC)
-        found = []
+        amounts = _ONE_REQUEST if use is None else _amounts(use)
+        tenant, now, found = principal.tenant, None, []
         for scope, name, limits in self._limited(principal, address, use.model if use else None):
-            for measure, limit in limits.items():
-                amount = _amount(measure, use)
-                if limit and amount:
-                    window, ends = _window(measure, now)
-                    found.append(Check(scope, name, measure, limit, amount, window, ends, tenant=principal.tenant))
+            for measure, limit in limits:
+                amount = amounts.get(measure)
+                if not amount:
+                    continue
+                if KINDS[measure] != "budget":
+                    found.append(Check(scope, name, measure, limit, amount, tenant=tenant))
+                    continue
+                now = now or self._now().astimezone(UTC)
+                found.append(Check(scope, name, measure, limit, amount, *_window(measure, now), tenant=tenant))
         return found
 
-    def _limited(self, principal: Principal, address: str, model: str | None) -> Iterator[_Limited]:
-        site = site_of(address)
-        yield _Limited("address", site, self._of("address", site))
+    def _limited(self, principal: Principal, address: str, model: str | None) -> Iterator[tuple[Scope, str, _Limits]]:
+        if self._of_addresses:
+            site = site_of(address)
+            yield "address", site, self._of("address", site).limits
         if principal.key is not None:
             own = self._of("key", principal.key)
-            yield _Limited("key", principal.key, _carrying(own, principal.key_requests_per_minute))
-        caller = f"{principal.tenant}/{principal.subject}"
-        yield _Limited("user", caller, _carrying(self._of("user", principal.subject), principal.requests_per_minute))
-        yield _Limited("tenant", principal.tenant, self._of("tenant", principal.tenant))
+            yield "key", principal.key, _carrying(own, principal.key_requests_per_minute)
+        own = self._of("user", principal.subject)
+        yield "user", f"{principal.tenant}/{principal.subject}", _carrying(own, principal.requests_per_minute)
+        yield "tenant", principal.tenant, self._of("tenant", principal.tenant).limits
         if model is not None:
-            yield _Limited("model", model, self._of("model", model))
+            yield "model", model, self._of("model", model).limits
 
-    def _of(self, scope: Scope, name: str) -> dict[Measure, int]:
-        return self._named.get((scope, name), self._defaults[scope])
+    def _of(self, scope: Scope, name: str) -> _Own:
+        return self._named[scope].get(name) or self._defaults[scope]
 
 
 def _whole(bounds: Bounds | OwnBounds) -> dict[Measure, int]:
@@ -107,29 +119,36 @@ def _whole(bounds: Bounds | OwnBounds) -> dict[Measure, int]:
     return {measure: limit for measure, limit in given.items() if limit is not None}
 
 
-def _carrying(limits: dict[Measure, int], requests_per_minute: int | None) -> dict[Measure, int]:
+def _own(given: dict[Measure, int]) -> _Own:
+    limits = _some(given)
+    return _Own(given, limits, any(measure in TOKENS or measure is Measure.MONEY_PER_MONTH for measure, _ in limits))
+
+
+def _some(given: dict[Measure, int]) -> _Limits:
+    return tuple((measure, limit) for measure, limit in given.items() if limit)
+
+
+def _carrying(own: _Own, requests_per_minute: int | None) -> _Limits:
     if requests_per_minute is None:
-        return limits
-    return {**limits, Measure.REQUESTS_PER_MINUTE: requests_per_minute}
+        return own.limits
+    return _some({**own.given, Measure.REQUESTS_PER_MINUTE: requests_per_minute})
 
 
-def _amount(measure: Measure, use: Use | None) -> int:
-    if measure is Measure.REQUESTS_PER_MINUTE:
-        return 1
-    if use is None:
-        return 0
-    if measure is Measure.CONCURRENT:
-        return 1
-    return use.money if measure is Measure.MONEY_PER_MONTH else use.tokens
+def _amounts(use: Use) -> dict[Measure, int]:
+    return {
+        Measure.REQUESTS_PER_MINUTE: 1,
+        Measure.CONCURRENT: 1,
+        Measure.TOKENS_PER_MINUTE: use.tokens,
+        Measure.TOKENS_PER_DAY: use.tokens,
+        Measure.MONEY_PER_MONTH: use.money,
+    }
 
 
 def _window(measure: Measure, now: datetime) -> tuple[str, float]:
-    """The day or month by name, and the seconds until it ends."""
+    """The day or month of a budget by name, and the seconds until it ends."""
     if measure is Measure.TOKENS_PER_DAY:
         ends = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
         return f"{now:%Y-%m-%d}", (ends - now).total_seconds()
-    if measure is Measure.MONEY_PER_MONTH:
-        first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        ends = (first + timedelta(days=32)).replace(day=1)
-        return f"{now:%Y-%m}", (ends - now).total_seconds()
-    return "", 0.0
+    first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    ends = (first + timedelta(days=32)).replace(day=1)
+    return f"{now:%Y-%m}", (ends - now).total_seconds()

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final
 
 import structlog
+from msgspec import structs
 
 from auth import Principal
 from auth.errors import StoreUnavailable
@@ -100,7 +101,7 @@ class Quotas:
 
     def settle(self, reservation: Reservation, tokens: int, cost: Decimal) -> None:
         """Count what was used instead; only the first call counts."""
-        money = nanos(cost)
+        money = nanos(cost) if cost else 0
         self.limiter.settle(reservation, [_used(standing.check, tokens, money) for standing in reservation.standings])
 
     async def look(self, tenant: str | None = None) -> list[Standing]:
@@ -109,7 +110,7 @@ class Quotas:
         Nothing if nobody can tell.
         """
         now = self._clock()
-        aged = [replace(check, ends=check.ends - (now - at)) for at, check in self._lately.values()]
+        aged = [structs.replace(check, ends=check.ends - (now - at)) for at, check in self._lately.values()]
         wanted = [
             check
             for check in aged
@@ -143,8 +144,10 @@ class Quotas:
         while len(lately) > _LATELY:
             lately.popitem(last=False)
 
-    async def _floored(self, checks: Sequence[Check]) -> list[Check]:
+    async def _floored(self, checks: Sequence[Check]) -> Sequence[Check]:
         """The checks with what the ledger says, where it has to be asked."""
+        if all(check.kind != "budget" for check in checks):
+            return checks
         found = []
         for check in checks:
             if check.kind != "budget" or check.key in self._asked:

@@ -24,9 +24,10 @@ LAYERS = (
         "spans",
         "logs",
         "faults",
+        "ids",
     },
     {"identity", "money", "busy", "bounds", "fail_policy", "guard_settings", "webhooks", "tokenizer", "trace_settings"},
-    {"parameters", "settings", "exchange", "sse", "journal", "outbox"},
+    {"parameters", "settings", "exchange", "sse", "journal", "outbox", "posting"},
     {"protocol", "failure", "counts", "live"},
     {"metrics", "events"},
     {"guardrails", "upstream", "limits", "ledger", "alerts", "disconnect", "access", "telemetry", "payload"}

@@ -1,16 +1,17 @@
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.exchange import Attempt, Exchange, Finding, Outcome, State
 from gateway.journal import Journal
 from gateway.ledger import Ledger, entries, rows
-from gateway.money import Tariff
+from gateway.money import UNIT, Tariff
 
 FREE = Tariff({}, None)
 NOW = datetime(2030, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
@@ -182,6 +183,36 @@ async def test_no_text_from_outside_holds_up_the_rows_behind_it(ledger: Ledger, 
     async with engine.connect() as connection:
         models = (await connection.execute(select(rows.c.model).order_by(rows.c.exchange_id))).scalars().all()
     assert models == [("m" + "é" * 300)[:256], "m"]
+
+
+async def test_lines_of_another_version_and_of_another_clock_are_rows_like_any_others(
+    ledger: Ledger, engine: AsyncEngine, tmp_path: Path
+) -> None:
+    (line,) = entries(exchange(State.COMPLETED, SERVED, key="k"), NOW, FREE)
+    earlier = {name: line[name] for name in line if name not in ("key", "busy_seconds", "cost", "avoided")}
+    late = {"at": "2030-05-06T09:08:10+02:00", "cost": "1e30", "avoided": "0.000000000001", "later": "?", "sequence": 1}
+    other = Journal(tmp_path / "journal")
+    other.append([earlier, {**line, **late}])
+    other.close()
+    ledger.settle(exchange(State.COMPLETED, SERVED, id="f" * 32))  # as it should be, and in another segment
+    await ledger.drain()
+    first, second = (row for row in await ledger.of("req") if row["exchange_id"] == "e" * 32)
+    assert (first["key"], first["busy_seconds"], first["cost"], first["avoided"]) == (None, 0.0, Decimal(0), Decimal(0))
+    assert (second["at"], second["key"]) == (NOW.replace(second=10, microsecond=0), "k")
+    assert (second["cost"], second["avoided"]) == ((2**63 - 1) * UNIT, UNIT)
+    # As the database's own tools see it, and as what SQLAlchemy itself writes there is compared.
+    since = select(rows.c.sequence).where(rows.c.at >= NOW, rows.c.exchange_id == "e" * 32).order_by(rows.c.sequence)
+    async with engine.connect() as connection:
+        assert (await connection.execute(since)).scalars().all() == [0, 1]
+        assert (await connection.execute(since.where(rows.c.at > NOW))).scalars().all() == [1]
+
+
+async def test_more_rows_than_one_statement_takes_are_each_there_once(ledger: Ledger, engine: AsyncEngine) -> None:
+    for number in range(1203):
+        ledger.settle(exchange(State.COMPLETED, SERVED, id=f"{number % 1201:032x}"))
+    await ledger.drain()
+    async with engine.connect() as connection:
+        assert (await connection.execute(select(func.count()).select_from(rows))).scalar() == 1201
 
 
 async def test_rows_come_back_by_request_and_in_order(ledger: Ledger) -> None:

@@ -33,6 +33,10 @@ class Dying:
     def __del__(self):
         raise OSError("in a finaliser")
 
+class Wordless:
+    def __str__(self):
+        raise ValueError("no words")
+
 async def forgotten():
     raise OSError("in a task")
 
@@ -50,6 +54,9 @@ logging.getLogger("some.library").error("in %d words", "no number")
 logging.getLogger("some.library").error("a lone surrogate: \\udc80")
 logging.getLogger("some.library").warning("two\\nlines")
 structlog.get_logger().info("in numbers", number=1 << 70, key={1: object(), (2, 3): 4})
+structlog.get_logger().info("without words", value=Wordless())
+structlog.get_logger().info("in order", z=1, a=2)
+structlog.get_logger().debug("in detail")
 thread = threading.Thread(target=lambda: 1 / 0, name="worker-1")
 thread.start()
 thread.join()
@@ -72,7 +79,13 @@ def test_everything_a_breaking_process_says_is_json() -> None:
     lines = parsed(done.stderr)
     told = {line["event"]: line for line in lines}
     assert "in a warning" in next(event for event in told if "UserWarning" in event)
-    assert told["unloggable"]["logger"] == "some.library"
+    unloggable = [line for line in lines if line["event"] == "unloggable"]
+    assert [(line["logger"], line["reason"]) for line in unloggable] == [
+        ("some.library", "TypeError"),
+        ("__main__", "ValueError"),
+    ]
+    assert list(told["in order"]) == ["z", "a", "event", "trace_id", "level", "timestamp"]
+    assert "in detail" not in told
     assert "two\nlines" in told
     assert any("surrogate" in event for event in told)
     assert told["in numbers"]["number"] == 1 << 70

@@ -204,3 +204,11 @@ def test_an_estimate_is_near_the_truth_however_long_the_text(counted: Counted) -
         assert reckoned.estimate(of, says(text)) == pytest.approx(real(model, text), rel=0.02)
     assert reckoned.estimate(of, says("")) == 1
     assert reckoned.estimate(PLAIN, says("x" * 400)) == 101
+
+
+@given(st.text(alphabet="ab \n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029é", max_size=60))
+async def test_each_character_that_ends_a_line_is_one_token_more_by_bytes(text: str) -> None:
+    breaks = sum(text.count(sign) for sign in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
+    empty = await BY_BYTES.prompt_tokens(PLAIN, says(""))
+    found = await BY_BYTES.prompt_tokens(PLAIN, says(text))
+    assert found - empty == len(text.encode()) + breaks
