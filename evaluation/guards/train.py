@@ -24,8 +24,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
 from evaluation.guards import second
-from gateway.guardrails.classifier import FORMAT, Model, grams
+from gateway.guardrails.classifier import FORMAT, Model
 from gateway.guardrails.disguise import tokens
+from gateway.guardrails.grams import grams
 
 HERE = Path(__file__).parent
 MODELS = HERE.parents[1] / "gateway" / "guardrails" / "models"

@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Annotated, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from gateway.guardrails.disguise import decoded, tokens
+from gateway.guardrails.grams import LONGEST_ROW, WEIGHT, Table
 from gateway.guardrails.second import Second, SecondLook, installed, probability
 
 FORMAT = 1
 MAX_CHARACTERS = 16_000  # of a longer text the two ends are read: a second of reading would stop every other request
-_MAX_WORD = 48
-_FEWEST_LETTERS = 2
 _FEW, _TIMES = 8, 3  # of more words, each said so many times in the mean, every one is read once
-_REMEMBERED = 20_000  # words
-_SHORT, _FEWEST = 40, 4  # words: up to the one a text is read as a whole; a sentence under the other goes with the next
+_SHORT, _FEWEST = LONGEST_ROW, 4  # words: up to the one a text is read as a whole; a sentence under the other goes on
 _END = re.compile(r"(?<=[.!?…;:])\s+|\n+")
-_SHORTEST, _LONGEST = 2, 5  # characters of a piece of a word
 
 
 class BadModel(Exception):
@@ -44,7 +41,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     low: float
     bias: float
     unit: float
-    weights: dict[str, int]
+    weights: dict[str, Annotated[int, msgspec.Meta(ge=-WEIGHT, le=WEIGHT)]]
     second: Second | None = None
 
 
@@ -69,11 +66,16 @@ def read(path: Path, shape: type[Shape]) -> Shape:
     return found
 
 
-Passage = tuple[str, list[str]]
+class Reading(NamedTuple):
+    """What a table makes of a passage: the sum of its grams' weights, in all models, and how many those are; 0: no words."""
+
+    passage: str
+    total: int
+    grams: int
 
 
 class Look(NamedTuple):
-    """What the table makes of a text: its logit, and the passage that it comes from."""
+    """What a model makes of a text: its logit, and the passage that it comes from."""
 
     logit: float
     passage: str
@@ -82,30 +84,31 @@ class Look(NamedTuple):
 class Classifier:
     """One model in memory. Holds nothing of the texts it reads."""
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        # Words, with the sum of their pieces' weights and how many pieces those are.
-        self._known: dict[str, tuple[int, int]] = {}
+    def __init__(self, model: Model, table: Table | None = None) -> None:
+        """Its weights go to the `table`, which models that read the same texts share, and which no text has met yet."""
+        self.table = table or Table()
+        self._place = self.table.add(model.weights)
+        self._bias, self._unit, self.first_high, self._low = model.bias, model.unit, model.high, model.low
         self._second = SecondLook(model.second) if model.second is not None and installed() else None
 
     @property
     def high(self) -> float:
-        """The threshold suggested for `score`, with a second look or without."""
-        return self.model.high if self._second is None else self._second.second.high
+        """The threshold suggested for `score`, with a second look or without; `first_high` is that without."""
+        return self.first_high if self._second is None else self._second.high
 
     @property
     def low(self) -> float:
         """Where doubt begins."""
-        return self.model.low if self._second is None else self._second.second.low
+        return self._low if self._second is None else self._second.low
 
     @classmethod
-    def load(cls, path: Path) -> Classifier:
+    def load(cls, path: Path, table: Table | None = None) -> Classifier:
         """Reads a model file.
 
         Raises:
             BadModel: it cannot be read, or is no model of this format.
         """
-        return cls(read(path, Model))
+        return cls(read(path, Model), table)
 
     def score(self, text: str) -> float:
         """The probability (0 to 1) at the shares of the training data. Of a text over `MAX_CHARACTERS` the ends are read."""
@@ -113,11 +116,11 @@ class Classifier:
 
     def look(self, text: str) -> Look:
         """The first look, about half a microsecond a character."""
-        return self.look_at(passages(text))
+        return self.look_at(readings(self.table, text))
 
-    def look_at(self, read: Sequence[Passage]) -> Look:
-        """The first look at the passages of a text."""
-        return max([Look(self._logit(words), passage) for passage, words in read], default=Look(-math.inf, ""))
+    def look_at(self, read: Iterable[Reading]) -> Look:
+        """The first look at what `table` has made of a text."""
+        return max([Look(self._logit(total, count), passage) for passage, total, count in read], default=_NO_LOOK)
 
     def hesitates(self, look: Look) -> bool:
         """Whether `settle` would take a second look, which takes its time."""
@@ -129,28 +132,29 @@ class Classifier:
             return probability(look.logit)
         return probability(self._second.logit(look.passage, look.logit))
 
-    def _logit(self, words: Sequence[str]) -> float:
-        if sum(map(str.isalpha, "".join(words))) < _FEWEST_LETTERS:  # fences, figures, smileys say nothing
+    def _logit(self, total: int, count: int) -> float:
+        if not count:
             return -math.inf
-        weight, known = self.model.weights.get, self._known
-        total, count, trail = 0, 0, ["^"]
-        for word in words:
-            if (pieces := known.get(word)) is None:
-                pieces = self._remember(word)
-            found = _sequences(trail, word[:_MAX_WORD])
-            total += pieces[0] + sum([weight(gram, 0) for gram in found])
-            count += pieces[1] + len(found)
-            trail = [*trail[-2:], word[:_MAX_WORD]]
-        found = _sequences(trail, "$")
-        total, count = total + sum([weight(gram, 0) for gram in found]), count + len(found)
-        return self.model.bias + self.model.unit * total / math.sqrt(count)
+        return self._bias + self._unit * self.table.of(self._place, total) / math.sqrt(count)
 
-    def _remember(self, word: str) -> tuple[int, int]:
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()
-        found = [*_pieces(word)]
-        pieces = self._known[word] = sum([self.model.weights.get(gram, 0) for gram in found]), len(found)
-        return pieces
+
+_NO_LOOK = Look(-math.inf, "")
+
+
+def readings(table: Table, text: str) -> list[Reading]:
+    """What the table makes of each passage of a text, for all its models."""
+    return [
+        Reading(passage, *(table.sum(words) if _says_something(words) else (0, 0))) for passage, words in passages(text)
+    ]
+
+
+def _says_something(words: Iterable[str]) -> bool:
+    """Whether there are two letters at least; fences, figures, smileys say nothing."""
+    letters = map(str.isalpha, "".join(words))
+    return any(letters) and any(letters)
+
+
+Passage = tuple[str, list[str]]
 
 
 def passages(text: str) -> list[Passage]:
@@ -188,33 +192,3 @@ def _passages(text: str) -> list[tuple[str, list[str]]]:
                 passages += [(" ".join(piece), piece) for piece in pieces]
             words, held = [], ""
     return [*passages, (held, words)] if words else passages
-
-
-def grams(words: Sequence[str]) -> Iterator[str]:
-    """The grams of a text: pieces of each word, and each word with those before it; the end is a word too."""
-    trail = ["^"]
-    for word in words:
-        yield from _pieces(word)
-        yield from _sequences(trail, word[:_MAX_WORD])
-        trail = [*trail[-2:], word[:_MAX_WORD]]
-    yield from _sequences(trail, "$")
-
-
-def _pieces(word: str) -> Iterator[str]:
-    padded = f" {word[:_MAX_WORD]} "
-    size = len(padded)
-    for length in range(_SHORTEST, _LONGEST + 1):
-        for start in range(size - length + 1):
-            yield padded[start : start + length]
-    if size > _LONGEST:
-        yield padded
-
-
-def _sequences(trail: list[str], word: str) -> list[str]:
-    """Two words in a row, three, and two with one or two between them."""
-    found = [f"2{trail[-1]} {word}"]
-    if len(trail) > 1:
-        found += [f"3{trail[-2]} {trail[-1]} {word}", f"s{trail[-2]} {word}"]
-    if len(trail) > 2:
-        found.append(f"s{trail[-3]} {word}")
-    return found

@@ -17,6 +17,7 @@ from gateway.guardrails.classifier import Classifier
 from gateway.guardrails.cutting import Aside, Cutter
 from gateway.guardrails.drift import LanguageStage
 from gateway.guardrails.gate import Failsafe, Gate, Judging, Stage, TermsStage
+from gateway.guardrails.grams import Table
 from gateway.guardrails.kinds import Kinds
 from gateway.guardrails.language import Detector
 from gateway.guardrails.leaks import Instructions, LeakStage
@@ -29,12 +30,19 @@ log = structlog.get_logger()
 MODELS: Final = Path(__file__).parent / "models"
 # In this order everywhere: what is said of the answer first.
 NAMES: Final = ("language", "terms", "personal_data", "injection", "moderation", "distress", "leaks", "loops")
+TRAINED: Final = ("injection", "distress", "moderation")
 
 
 @cache
+def classifiers() -> dict[str, Classifier]:
+    """The trained models by their names, read once, one after another: a file takes more memory than what is kept of it."""
+    table = Table()
+    return {name: Classifier.load(MODELS / f"{name}.json", table) for name in TRAINED}
+
+
 def classifier(name: str) -> Classifier:
-    """The trained model `name`, read once."""
-    return Classifier.load(MODELS / f"{name}.json")
+    """The trained model `name`."""
+    return classifiers()[name]
 
 
 @cache
@@ -94,7 +102,7 @@ class Rules:
             return given
         trained = classifier(guard)
         if name == "answers_threshold":  # answers have the first look alone: a second would hold up everybody's
-            return trained.model.high
+            return trained.first_high
         return trained.low if name == "grey" else trained.high
 
     def gate(self, texts: Texts = NONE, allowed: frozenset[str] = frozenset(), last: Stage | None = None) -> Gate:

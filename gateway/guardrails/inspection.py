@@ -13,9 +13,9 @@ from gateway import strings
 from gateway.errors import ContentPolicy, GuardUnavailable
 from gateway.exchange import Finding
 from gateway.guardrails.asked import language_asked
-from gateway.guardrails.classifier import Look, Passage, passages
+from gateway.guardrails.classifier import Look, Reading, readings
 from gateway.guardrails.gate import Gate
-from gateway.guardrails.guards import NAMES, Rules, Texts, classifier
+from gateway.guardrails.guards import NAMES, TRAINED, Rules, Texts, classifier
 from gateway.guardrails.leaks import Instructions
 from gateway.guardrails.personal import find
 from gateway.guardrails.pseudonyms import Pseudonyms, mask
@@ -30,7 +30,6 @@ _REFUSALS: Final = {
 _UNCHECKED: Final = "Votre demande ne peut pas être vérifiée pour le moment : réessayez dans un instant."
 # What is said last of a guard is the strongest of what was said of it.
 _STRENGTH: Final = ("off", "not_evaluated", "passed", "flagged", "modified", "blocked")
-_TRAINED: Final = ("injection", "distress", "moderation")
 _LONG: Final = 16_384  # characters; guards that read more would hold up everybody
 NOTHING: Final = Finding("not_evaluated")
 
@@ -49,7 +48,7 @@ class Inspection:
     allowed: frozenset[str] = frozenset()
     doubtful: list[str] = field(default_factory=list)
     distressed: bool = False
-    _read: dict[str, list[Passage]] = field(default_factory=dict)
+    _read: dict[str, list[Reading]] = field(default_factory=dict)
     _looks: dict[tuple[str, str], Look] = field(default_factory=dict)
     _pseudonyms: Pseudonyms | None = None
     _texts: Texts | None = None
@@ -62,7 +61,7 @@ class Inspection:
         try:
             return any(
                 classifier(guard).hesitates(self._look(guard, text))
-                for guard in _TRAINED
+                for guard in TRAINED
                 if self.rules.mode(guard) != "off"
                 for text in self.request.said()
             )
@@ -217,10 +216,11 @@ class Inspection:
     def _look(self, name: str, text: str) -> Look:
         known = self._looks.get((name, text))
         if known is None:
+            trained = classifier(name)
             read = self._read.get(text)
-            if read is None:
-                read = self._read[text] = passages(text)
-            known = self._looks[name, text] = classifier(name).look_at(read)
+            if read is None:  # for all of them at once
+                read = self._read[text] = readings(trained.table, text)
+            known = self._looks[name, text] = trained.look_at(read)
         return known
 
     def _refuse_if(self, guard: str, check: Callable[[], bool]) -> None:
