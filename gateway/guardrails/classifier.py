@@ -75,10 +75,11 @@ class Reading(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What a model makes of a text: its logit, and the passage that it comes from."""
+    """What a model makes of a text: its logit, the passage that it comes from, and the probability that goes with it."""
 
     logit: float
     passage: str
+    probability: float
 
 
 class Classifier:
@@ -120,25 +121,25 @@ class Classifier:
 
     def look_at(self, read: Iterable[Reading]) -> Look:
         """The first look at what `table` has made of a text."""
-        return max([Look(self._logit(total, count), passage) for passage, total, count in read], default=_NO_LOOK)
+        logit, passage = max(
+            [(self._logit(total, count), text) for text, total, count in read], default=(-math.inf, "")
+        )
+        return Look(logit, passage, probability(logit))
 
     def hesitates(self, look: Look) -> bool:
         """Whether `settle` would take a second look, which takes its time."""
-        return self._second is not None and self._second.hesitates(probability(look.logit))
+        return self._second is not None and self._second.hesitates(look.probability)
 
     def settle(self, look: Look) -> float:
         """The probability after a second look, where one is needed."""
         if self._second is None or not self.hesitates(look):
-            return probability(look.logit)
+            return look.probability
         return probability(self._second.logit(look.passage, look.logit))
 
     def _logit(self, total: int, count: int) -> float:
         if not count:
             return -math.inf
         return self._bias + self._unit * self.table.of(self._place, total) / math.sqrt(count)
-
-
-_NO_LOOK = Look(-math.inf, "")
 
 
 def readings(table: Table, text: str) -> list[Reading]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -80,9 +80,17 @@ class Rules:
         self.detector = Detector(tables.language.margin)
         self.terms = Terms(tables.terms.terms)
         self.canaries = Terms(tables.leaks.canaries)
+        self.modes: Mapping[str, Mode] = {guard: self._mode(guard) for guard in NAMES}
+        self._enforcing = frozenset(guard for guard, mode in self.modes.items() if mode == "enforce")
+        if tables.personal_data.answers != "mask":  # whatever becomes of those in requests
+            self._enforcing -= {"personal_data"}
+        self._thresholds: dict[tuple[str, str], float] = {}
 
     def mode(self, guard: str) -> Mode:
         """What the guard does."""
+        return self.modes[guard]
+
+    def _mode(self, guard: str) -> Mode:
         if guard == "terms" and not self.terms:
             return "off"
         if guard == "personal_data":
@@ -97,6 +105,12 @@ class Rules:
 
     def threshold(self, guard: str, name: str = "threshold") -> float:
         """The configured score, else the trained model's own."""
+        known = self._thresholds.get((guard, name))
+        if known is None:
+            known = self._thresholds[guard, name] = self._threshold(guard, name)
+        return known
+
+    def _threshold(self, guard: str, name: str) -> float:
         given: float | None = getattr(getattr(self.tables, guard), name)
         if given is not None:
             return given
@@ -107,13 +121,13 @@ class Rules:
 
     def gate(self, texts: Texts = NONE, allowed: frozenset[str] = frozenset(), last: Stage | None = None) -> Gate:
         """A fresh gate for one text of one answer; `allowed` languages are asked for, `last` is passed after all guards."""
-        tables, hold = self.tables, self.tables.language.hold_characters
+        hold = self.tables.language.hold_characters
         language = []
-        if tables.language.mode != "off":
+        if self.modes["language"] != "off":
             language.append(self._safe("language", self.language(allowed, enforce=self._enforces("language"))))
         checks = self._checks(texts)
         terms = []
-        if self.mode("terms") != "off":
+        if self.modes["terms"] != "off":
             terms.append(self._safe("terms", TermsStage(self.terms, enforce=self._enforces("terms"))))
         chain: list[Stage] = [*language, *checks]
         if not self._enforces("language") and any(self._enforces(safe.guard) for safe in checks):
@@ -131,23 +145,21 @@ class Rules:
     def _checks(self, texts: Texts) -> list[Failsafe]:
         """The stages that judge sentences."""
         stages: list[Failsafe] = []
-        if self.mode("moderation") != "off":
+        if self.modes["moderation"] != "off":
             limit = self.threshold("moderation", "answers_threshold")
             abuse = AbuseStage(classifier("moderation"), limit, enforce=self._enforces("moderation"))
             stages.append(self._safe("moderation", abuse))
-        if self.mode("leaks") != "off" and (self.canaries or texts.instructions):
+        if self.modes["leaks"] != "off" and (self.canaries or texts.instructions):
             leaks = LeakStage(texts.instructions, self.canaries, texts.said, enforce=self._enforces("leaks"))
             stages.append(self._safe("leaks", leaks))
-        if self.mode("loops") != "off":
+        if self.modes["loops"] != "off":
             stages.append(self._safe("loops", LoopStage(enforce=self._enforces("loops"))))
         masking = MaskingStage(texts.every, mask=self._enforces("personal_data"), hidden=self.heard.hidden)
         return [*stages, self._safe("personal_data", masking)]
 
     def _enforces(self, guard: str) -> bool:
         """Whether the guard stops or changes answers."""
-        if guard == "personal_data":
-            return self.tables.personal_data.answers == "mask"
-        return self.mode(guard) == "enforce"
+        return guard in self._enforcing
 
     def _safe(self, guard: str, stage: Judging) -> Failsafe:
         open_, seconds = self.is_open(enforce=self._enforces(guard)), self.policy.guard_seconds
