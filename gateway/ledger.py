@@ -16,13 +16,12 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 from sqlalchemy import BigInteger, Column, Dialect, Float, Index, Integer, MetaData, String, Table, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.types import TypeDecorator
 
 from auth import schema
-from auth.database import UtcDateTime, translated
+from auth.database import UtcDateTime, insert, translated
 from auth.errors import StoreUnavailable
 from gateway.exchange import MOST_TOKENS, Attempt, Exchange, Outcome, State
 from gateway.journal import Journal, read
@@ -195,11 +194,11 @@ class Ledger:
         return Charge(int(total or 0), money or ZERO)
 
     async def _insert(self, batch: list[dict[str, Any]]) -> None:
-        dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
+        statement = insert(rows, self._engine.dialect).on_conflict_do_nothing()
         for begin in range(0, len(batch), _AT_ONCE):
             values = [_fitting(row) for row in batch[begin : begin + _AT_ONCE]]
             async with self._engine.begin() as connection:
-                await connection.execute(dialect.insert(rows).on_conflict_do_nothing(), values)
+                await connection.execute(statement, values)
 
 
 def entries(exchange: Exchange, at: datetime, tariff: Tariff) -> list[dict[str, Any]]:

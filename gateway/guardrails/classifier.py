@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, NamedTuple, Protocol, TypeVar
+from typing import Annotated, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -24,14 +24,24 @@ MAX_CHARACTERS = 16_000  # of a longer text the two ends are read: a second of r
 _FEW, _TIMES = 8, 3  # of more words, each said so many times in the mean, every one is read once
 _SHORT, _FEWEST = LONGEST_ROW, 4  # words: up to the one a text is read as a whole; a sentence under the other goes on
 _END = re.compile(r"(?<=[.!?…;:])\s+|\n+")
+# In a JSON object of whole numbers. Within a text there is a backslash before each quotation mark.
+_BETWEEN_ITEMS = re.compile(rb'(?<!\\)"\s*:\s*-?[0-9]+\s*(?P<comma>,)')
+_AT_ONCE = 65_536  # bytes
 
 
 class BadModel(Exception):
     """A model file that cannot be used; the message names it and says why."""
 
 
-class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a model file holds. Weights are whole numbers of `unit`; `high` and `low` are the thresholds suggested."""
+Weights = dict[str, Annotated[int, msgspec.Meta(ge=-WEIGHT, le=WEIGHT)]]
+W = TypeVar("W", Weights, msgspec.Raw)
+
+
+class Model(msgspec.Struct, Generic[W], frozen=True, forbid_unknown_fields=True):
+    """What a model file holds. Weights are whole numbers of `unit`; `high` and `low` are the thresholds suggested.
+
+    The weights are all there, or still as JSON: as a dictionary they take 20 MB, for as long as they are put into a table.
+    """
 
     format: int
     name: str
@@ -41,7 +51,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     low: float
     bias: float
     unit: float
-    weights: dict[str, Annotated[int, msgspec.Meta(ge=-WEIGHT, le=WEIGHT)]]
+    weights: W
     second: Second | None = None
 
 
@@ -85,10 +95,11 @@ class Look(NamedTuple):
 class Classifier:
     """One model in memory. Holds nothing of the texts it reads."""
 
-    def __init__(self, model: Model, table: Table | None = None) -> None:
+    def __init__(self, model: Model[Weights] | Model[msgspec.Raw], table: Table | None = None) -> None:
         """Its weights go to the `table`, which models that read the same texts share, and which no text has met yet."""
         self.table = table or Table()
-        self._place = self.table.add(model.weights)
+        weights = model.weights
+        self._place = self.table.add(_items(weights) if isinstance(weights, msgspec.Raw) else weights.items())
         self._bias, self._unit, self.first_high, self._low = model.bias, model.unit, model.high, model.low
         self._second = SecondLook(model.second) if model.second is not None and installed() else None
 
@@ -109,7 +120,10 @@ class Classifier:
         Raises:
             BadModel: it cannot be read, or is no model of this format.
         """
-        return cls(read(path, Model), table)
+        try:
+            return cls(read(path, Model[msgspec.Raw]), table)
+        except msgspec.DecodeError as error:
+            raise BadModel(f"{path} is not a usable model: {error}") from error
 
     def score(self, text: str) -> float:
         """The probability (0 to 1) at the shares of the training data. Of a text over `MAX_CHARACTERS` the ends are read."""
@@ -140,6 +154,18 @@ class Classifier:
         if not count:
             return -math.inf
         return self._bias + self._unit * self.table.of(self._place, total) / math.sqrt(count)
+
+
+def _items(weights: msgspec.Raw) -> Iterator[tuple[str, int]]:
+    """The grams and weights of a JSON object, some at a time. Raises msgspec.DecodeError."""
+    found = bytes(weights)
+    if not found.startswith(b"{"):
+        raise msgspec.ValidationError("Expected `object` - at `$.weights`")
+    start = 1
+    while end := _BETWEEN_ITEMS.search(found, start + _AT_ONCE):
+        yield from msgspec.json.decode(b"{%b}" % found[start : end.start("comma")], type=Weights).items()
+        start = end.end()
+    yield from msgspec.json.decode(b"{" + found[start:], type=Weights).items()
 
 
 def readings(table: Table, text: str) -> list[Reading]:

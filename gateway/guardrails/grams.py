@@ -8,7 +8,7 @@ sum holds the sum for each model, as long as none needs more bits: see `LONGEST_
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, repeat
 from typing import Final, NamedTuple
 
@@ -77,15 +77,17 @@ class Table:
         self._later: _Pairs = {}  # a word and one after that
         self._threes: dict[str, int] = {}  # three words
 
-    def add(self, weights: Mapping[str, int]) -> int:
+    def add(self, weights: Iterable[tuple[str, int]]) -> int:
         """Add the weights of a model, whole numbers up to `WEIGHT`, before anything is read; its place, for `of`."""
         if self._models == _MODELS:
             raise ValueError(f"a table has room for {_MODELS} models")
         place, self._models = self._models, self._models + 1
         shift, same = place * _BITS, dict[int, int]()  # equal numbers are kept once
-        for gram, weight in weights.items():
+        for gram, weight in weights:
             held, key = self._held(gram)
-            number = held.get(key, 0) + (weight << shift)
+            number = weight << shift
+            if key in held:
+                number += held[key]
             held[key] = same.setdefault(number, number)
         return place
 
@@ -139,19 +141,15 @@ class _Words(dict[str, int]):
     def __init__(self) -> None:
         super().__init__()
         self._short: dict[str, int] = {}  # pieces of two or three characters
-        self._fours: _Pairs = {}  # by two and two
-        self._fives: _Pairs = {}  # by three and two
+        self._longer: _Pairs = {}  # pieces of four or five, by the first two
         self._whole: dict[str, int] = {}
 
     def held(self, piece: str) -> tuple[dict[str, int], str]:
         """Where the weights of a piece lie, and by which key."""
-        size = len(piece)
-        if size > _LONGEST:
+        if len(piece) > _LONGEST:
             return self._whole, sys.intern(piece[1:-1])
-        if size == 5:
-            return _of(self._fives, piece[:3]), sys.intern(piece[3:])
-        if size == 4:
-            return _of(self._fours, piece[:2]), sys.intern(piece[2:])
+        if len(piece) > 3:
+            return _of(self._longer, piece[:2]), sys.intern(piece[2:])
         return self._short, sys.intern(piece[:1] + piece[1:])
 
     def __missing__(self, word: str) -> int:
@@ -160,11 +158,12 @@ class _Words(dict[str, int]):
         padded = f" {word} "
         twos = [padded[start : start + 2] for start in range(len(padded) - 1)]
         threes = [padded[start : start + 3] for start in range(len(padded) - 2)]
+        longer = [*map(self._longer.get, twos, repeat(_NOTHING))]
         pieces = chain(
             map(self._short.get, twos),
             map(self._short.get, threes),
-            map(_get, map(self._fours.get, twos, repeat(_NOTHING)), twos[2:]),
-            map(_get, map(self._fives.get, threes, repeat(_NOTHING)), twos[3:]),
+            map(_get, longer, twos[2:]),
+            map(_get, longer, threes[2:]),
         )
         # What is longer than five characters with the blanks around it counts as a whole too.
         total = self[word] = sum(filter(None, pieces)) + (self._whole.get(word, 0) if len(padded) > _LONGEST else 0)

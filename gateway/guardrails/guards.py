@@ -200,6 +200,16 @@ class Guards:
             self._rules[known] = Rules(tables, self._policy, self._failed, self._heard)
         return self._rules[known]
 
+    def load(self) -> None:
+        """Read the models now that some rules need, or else the first request would wait for them. Raises BadModel."""
+        named = [
+            ("", ""),
+            *((tenant, "") for tenant in self._settings.tenants),
+            *(("", name) for name in self._settings.models),
+        ]
+        if any(self.of(tenant, model).modes[guard] != "off" for tenant, model in named for guard in TRAINED):
+            classifiers()
+
     def _failed(self, guard: str, reason: str) -> None:
         log.error("guard_failed", guard=guard, reason=reason)
         if self._told is not None:

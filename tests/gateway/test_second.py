@@ -9,7 +9,7 @@ import pytest
 
 from gateway.guard_settings import Guards as GuardSettings
 from gateway.guardrails import classifier as classifier_module
-from gateway.guardrails.classifier import Classifier, Model, read
+from gateway.guardrails.classifier import Classifier, Model, Weights, read
 from gateway.guardrails.guards import MODELS, Guards
 from gateway.guardrails.inspection import Inspection
 from gateway.guardrails.second import embedder, installed, probability
@@ -18,8 +18,8 @@ from tests.gateway.requests import request
 PLAIN = "Comment suivre mon avis sur la plateforme ?"
 
 
-def shipped(name: str) -> Model:
-    return read(MODELS / f"{name}.json", Model)
+def shipped(name: str) -> Model[Weights]:
+    return read(MODELS / f"{name}.json", Model[Weights])
 
 
 def doubtful(name: str, since: float, until: float) -> Classifier:
