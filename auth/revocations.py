@@ -6,10 +6,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy import delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from auth.database import translated
+from auth.database import insert, translated
 from auth.tables import revocations, tenants
 
 MAX_TOKEN_S: Final = 86_400  # the longest life that an access token may be given
@@ -18,8 +17,7 @@ MAX_TOKEN_S: Final = 86_400  # the longest life that an access token may be give
 async def revoke(connection: AsyncConnection, revoked: str, now: float, generation: int = 0) -> None:
     """Void a token or a login by its `jti` or `sid`, or the tokens of a subject that are of an earlier generation."""
     expires = datetime.fromtimestamp(now + MAX_TOKEN_S, UTC)
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    row = dialect.insert(revocations).values(id=revoked, generation=generation, expires_at=expires)
+    row = insert(revocations, connection.dialect).values(id=revoked, generation=generation, expires_at=expires)
     newer = {"generation": generation, "expires_at": expires}
     await connection.execute(row.on_conflict_do_update(index_elements=[revocations.c.id], set_=newer))
 

@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy import select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from auth.audit import SYSTEM, Actor, record
-from auth.database import translated
+from auth.database import insert, translated
 from auth.errors import InvalidName, NameTaken, TenantClosed, UnknownTenant
 from auth.principal import HOUSE
 from auth.tables import tenants
@@ -88,8 +87,9 @@ async def ensure(connection: AsyncConnection, name: str, by: Actor, now: float, 
     Raises InvalidName, or TenantClosed for a disabled one unless it may be `closed`.
     """
     check_name(name, _LONGEST, "A tenant")
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    row = dialect.insert(tenants).values(name=name, disabled=False, created_at=datetime.fromtimestamp(now, UTC))
+    row = insert(tenants, connection.dialect).values(
+        name=name, disabled=False, created_at=datetime.fromtimestamp(now, UTC)
+    )
     added = (await connection.execute(row.on_conflict_do_nothing())).rowcount == 1
     if added:
         await record(connection, by, now, "tenant.added", name, f"tenant:{name}")

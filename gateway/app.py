@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
-from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -37,14 +36,13 @@ from gateway.ledger import Ledger, journal_folder
 from gateway.limiting import quotas
 from gateway.limits.checks import Check, Measure
 from gateway.limits.quotas import Quotas
-from gateway.limits.shared import Shared, connect
 from gateway.metrics import Metrics
 from gateway.money import NANO
 from gateway.reckoning import Reckoner
 from gateway.reload import Reload
 from gateway.routing import Catalogue
 from gateway.running import Parts, lifespan
-from gateway.settings import Settings
+from gateway.settings import Settings, State
 from gateway.siblings import Siblings
 from gateway.status.worker import Statuses
 from gateway.stopping import Closing, Stopping
@@ -54,6 +52,9 @@ from gateway.upstream import Upstream
 from gateway.watching import Watching
 
 if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from gateway.limits.shared import Shared
     from gateway.tracing import Tracer
 
 log = structlog.get_logger()
@@ -78,11 +79,11 @@ def create_app(
     degraded = _degraded(catalogue)
     known = identities(settings, engine, away=lambda gone: degraded.mark("keys", down=gone))
     journal = Journal(journal_folder(settings.state.directory))
-    redis = connect(settings.state.redis_url.get_secret_value()) if settings.state.redis_url else None
+    redis = _redis(settings.state)
     ledger = _ledger(engine, journal, catalogue, degraded, counts)
     alerts = Alerts(engine, settings.alerts, lambda: catalogue.tariff.currency)
     limits = _limits(settings, ledger, redis, alerts, degraded)
-    shared = limits.limiter if isinstance(limits.limiter, Shared) else None
+    shared = None if redis is None else cast("Shared", limits.limiter)
     upstream = Upstream(settings.times)
     watching = Watching(catalogue, upstream)
 
@@ -176,6 +177,16 @@ def _watch(metrics: Metrics, degraded: Degraded, needed: Dependencies, journal: 
     metrics.watch_parts(PARTS, degraded.down)
     metrics.watch_dependencies(needed.names, needed.up)
     metrics.watch_journal(journal.size, journal.age)
+
+
+def _redis(state: State) -> Redis | None:
+    if state.redis_url is None:
+        return None
+    from gateway.limits.shared import (
+        connect,
+    )  # and with it Redis's client: 8 MB that a gateway without it does not need
+
+    return connect(state.redis_url.get_secret_value())
 
 
 def _tracer(settings: Tracing) -> Tracer | None:

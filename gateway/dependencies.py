@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 _EVERY_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 2.0
@@ -53,6 +54,8 @@ class Dependencies:
         return True
 
     async def _answers(self, redis: Redis) -> bool:
+        from redis.exceptions import RedisError  # where there is a Redis, its client is there
+
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await redis.ping()

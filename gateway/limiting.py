@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Final
-
-from redis.asyncio import Redis
+from typing import TYPE_CHECKING, Final
 
 from gateway.ledger import Ledger
 from gateway.limits.checks import Check, Measure, Scope
 from gateway.limits.memory import Limiter, Memory
 from gateway.limits.policy import Policy
 from gateway.limits.quotas import Quotas
-from gateway.limits.shared import Shared
 from gateway.money import nanos
 from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 _COLUMNS: Final[dict[Scope, str]] = {"key": "key", "user": "subject", "tenant": "tenant", "model": "model"}
 
@@ -47,6 +47,8 @@ def quotas(
     if redis is None:
         limiter = Memory(spent=told)
     else:
+        from gateway.limits.shared import Shared  # and with it Redis's client: see `app`
+
         limiter = Shared(
             redis,
             workers=settings.server.workers,

@@ -17,8 +17,8 @@ from auth.principal import CHAT
 from gateway import documented, payload
 from gateway.access import Access
 from gateway.errors import InvalidRequest
-from gateway.guardrails.classifier import passages
-from gateway.guardrails.guards import Rules, classifier, kinds
+from gateway.guardrails.classifier import readings
+from gateway.guardrails.guards import Rules, classifiers, kinds
 from gateway.guardrails.personal import find
 from gateway.judge import NotJudged
 from gateway.money import ZERO
@@ -132,8 +132,8 @@ async def _result(stages: Stages, rules: Rules, text: str, request_id: str) -> d
 
 def _seen(rules: Rules, text: str) -> dict[str, Any]:
     """What costs time; run in a thread."""
-    read = passages(text)
-    trained = {name: classifier(name) for name in ("moderation", "injection", "distress")}
+    trained = classifiers()
+    read = readings(trained["moderation"].table, text)
     scores = {name: model.settle(model.look_at(read)) for name, model in trained.items()}
     return {
         "scores": scores,

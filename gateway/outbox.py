@@ -24,10 +24,9 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from auth.database import UtcDateTime
+from auth.database import UtcDateTime, insert
 
 rows: Final = Table(
     "alerts",
@@ -85,9 +84,8 @@ class Outbox:
         values = [_row(letter) for letter in ordered]
         if not values:
             return
-        dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
         async with self._engine.begin() as connection:
-            await connection.execute(dialect.insert(rows).on_conflict_do_nothing(), values)
+            await connection.execute(insert(rows, self._engine.dialect).on_conflict_do_nothing(), values)
 
     async def take(self, receiver: str, now: datetime, lease: timedelta) -> Letter | None:
         """The letter that is due longest. Nobody else gets it before `lease` is over, by when it should have been sent."""

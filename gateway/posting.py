@@ -12,7 +12,6 @@ from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import String, Table
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.database import utc
@@ -39,6 +38,8 @@ class Posting:
         if self._sqlite:
             values = f"VALUES ({', '.join('?' * len(names))})"
         else:
+            from sqlalchemy.dialects import postgresql  # 2 MB that SQLite does without
+
             spoken = postgresql.dialect()  # type: ignore[no-untyped-call]
             types = (column.type.compile(spoken) for column in table.c)
             arrays = (f"${place}::{kind}[]" for place, kind in enumerate(types, 1))

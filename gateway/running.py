@@ -19,7 +19,6 @@ from gateway.dependencies import Dependencies
 from gateway.identities import Identities
 from gateway.journal import Journal
 from gateway.ledger import Ledger
-from gateway.limits.shared import Shared
 from gateway.metrics import Metrics
 from gateway.reload import Reload
 from gateway.siblings import Siblings
@@ -27,6 +26,7 @@ from gateway.upstream import Upstream
 from gateway.watching import Watching
 
 if TYPE_CHECKING:
+    from gateway.limits.shared import Shared
     from gateway.tracing import Tracer
 
 log = structlog.get_logger()

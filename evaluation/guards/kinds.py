@@ -20,8 +20,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from sklearn.multiclass import OneVsRestClassifier
 
-from gateway.guardrails.classifier import FORMAT, grams
+from gateway.guardrails.classifier import FORMAT
 from gateway.guardrails.disguise import tokens
+from gateway.guardrails.grams import grams
 from gateway.guardrails.kinds import Table
 
 HERE = Path(__file__).parent

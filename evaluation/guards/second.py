@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -86,7 +87,7 @@ def train(seen: Any, looks: Looks, *, high: float, low: float) -> tuple[Second, 
         until=until,
         high=limits[0],
         low=limits[1],
-        hidden=[[round(float(weight), 3) for weight in row] for row in hidden],
+        hidden=msgspec.Raw(msgspec.json.encode([[round(float(weight), 3) for weight in row] for row in hidden])),
         hidden_bias=[round(float(bias), 4) for bias in biases],
         out=[round(float(weight), 4) for weight in out],
         out_bias=round(float(np.mean([network.intercepts_[1][0] for network in networks])), 4),

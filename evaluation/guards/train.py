@@ -24,8 +24,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
 from evaluation.guards import second
-from gateway.guardrails.classifier import FORMAT, Model, grams
+from gateway.guardrails.classifier import FORMAT, Model, Weights
 from gateway.guardrails.disguise import tokens
+from gateway.guardrails.grams import grams
 
 HERE = Path(__file__).parent
 MODELS = HERE.parents[1] / "gateway" / "guardrails" / "models"
@@ -163,7 +164,7 @@ def threshold(harmless: Any, share: float) -> float:
     return round(float(np.quantile(harmless, 1 - share)), 3)
 
 
-def train(task: str, date: str) -> Model:
+def train(task: str, date: str) -> Model[Weights]:
     """Trains and prints what to expect of the model."""
     rows, digest = read(task)
     rows += with_code(rows, _WITH_CODE) + salad(_SALAD)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 
-from redis.asyncio.connection import parse_url
-from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from auth import database, schema
 from auth.errors import AuthError, BadConfiguration, StoreUnavailable
+from gateway.guardrails.classifier import BadModel
+from gateway.guardrails.guards import Guards
 from gateway.ledger import LINEAGE, journal_folder
-from gateway.limits.shared import connect
 from gateway.settings import BadSettings, Settings, State
 
 
@@ -24,8 +24,12 @@ def check_addresses(state: State) -> None:
         raise BadSettings(
             "state.database_url holds no address of a database: write sqlite:///file or postgresql://user@host/database."
         ) from None
+    if state.redis_url is None:
+        return
+    from redis.asyncio.connection import parse_url  # and with it Redis's client: see `app`
+
     try:
-        parse_url(state.redis_url.get_secret_value() if state.redis_url else "redis://localhost")
+        parse_url(state.redis_url.get_secret_value())
     except ValueError:
         raise BadSettings(
             "state.redis_url holds no address of a Redis: write redis://host:6379/0, or rediss://... for TLS."
@@ -46,7 +50,7 @@ def check_folder(state: State) -> None:
 
 
 async def prepare(settings: Settings) -> None:
-    """Bring the tables to their newest revision, and greet Redis. A Redis that is away is no reason not to start.
+    """Bring the tables to their newest revision, greet Redis, read the guards' models. A Redis that is away does not matter.
 
     Raises:
         BadSettings: the database cannot be used, or Redis refuses the password.
@@ -54,6 +58,8 @@ async def prepare(settings: Settings) -> None:
     """
     await _tables(settings.state)
     await _redis(settings.state)
+    with suppress(BadModel):  # a request meets it again, and [fail_policy] says what becomes of that
+        Guards(settings.guards).load()
 
 
 async def _tables(state: State) -> None:
@@ -72,6 +78,10 @@ async def _tables(state: State) -> None:
 async def _redis(state: State) -> None:
     if state.redis_url is None:
         return
+    from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
+
+    from gateway.limits.shared import connect
+
     url = state.redis_url.get_secret_value()
     client = connect(url)
     try:

@@ -6,8 +6,7 @@ from typing import Final
 
 from gateway.guardrails.classifier import Classifier
 from gateway.guardrails.gate import Violation
-from gateway.guardrails.language import letters
-from gateway.guardrails.second import probability
+from gateway.guardrails.language import has_letters
 
 _LETTERS: Final = 10  # of a sentence: a line of code or a name alone is no abuse that a model would say
 
@@ -29,7 +28,7 @@ class AbuseStage:
 
     def feed(self, text: str) -> str:
         """See `Stage`."""
-        if letters(text) >= _LETTERS and probability(self._classifier.look(text).logit) >= self._threshold:
+        if has_letters(text, _LETTERS) and self._classifier.look(text).probability >= self._threshold:
             self.found += 1
             if self._enforce:
                 raise Abuse

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from itertools import filterfalse
 
 # Names of languages without accents, in French (feminine and plural come from the ends) and in English.
 _NAMES = {
@@ -96,7 +97,11 @@ _GIVE = (
     r"(?:donne[zr]?|fournis(?:sez)?|fournir|fai(?:s|tes|re)|propose[zr]?|envoie|envoyer|montre[zr]?|trouve[zr]?|liste[zr]?|"
     r"give|show|make|create)"
 )
-_CORRECT = r"(?:corrige[zr]?|relis(?:ez)?|relire|ameliore[zr]?|verifie[zr]?|correct|proofread|improve|fix|check)"
+_CORRECTS = (
+    "corrige corrigez corriger relis relisez relire ameliore ameliorez ameliorer verifie verifiez verifier "
+    "correct proofread improve fix check"
+).split()
+_CORRECT = rf"(?:{'|'.join(_CORRECTS)})"
 _OWN = r"(?:mon|ma|mes|ce|cet|cette|ces|le|la|les|l'|un|une|my|this|these|the)"
 
 _SOME = r"(?:une?|des|de|d'|quelques|plusieurs|deux|trois|quatre|cinq|six|dix|\d+|an?|some|two|three|five|ten)"
@@ -140,6 +145,9 @@ _RULES = [
         rf"\b(?:en|in)\s+(?P<target>{_LANG}{_AND})\s*,?\s*(?:s'il (?:te|vous) plait|stp|svp|please)\W*$",
     )
 ]
+_WORD = re.compile(r"\w+")
+# Every rule wants a language by its name as a word, except those to correct: "mon" and "anglais" may have grown together there.
+_SIGNS = frozenset([*_CODES, *(f"{name}s" for name in _CODES), *_CORRECTS])
 _NOT = re.compile(
     r"\b(?:ne|pas|jamais|sans|evite[rz]?|arrete[rz]?|plutot que|au lieu de|don't|do not|not|never|without|stop)\b|\bn'"
 )
@@ -164,6 +172,8 @@ _HEAD, _FOOT = 600, 300
 def language_asked(text: str) -> frozenset[str]:
     """The languages beside French (ISO 639-1) that a user's message asks the answer to be in, or to hold; none in doubt."""
     plain = _plain(text)
+    if _SIGNS.isdisjoint(_WORD.findall(plain)):
+        return frozenset()
     asked = {
         code for rule in _RULES for match in rule.finditer(plain) if _meant(plain, match) for code in _codes(match)
     }
@@ -176,8 +186,11 @@ def _plain(text: str) -> str:
     if len(text) > _HEAD + _FOOT:
         text = f"{text[:_HEAD]}\n{text[-_FOOT:]}"
     # The accent that tells "rédigé" from "rédige" stays.
-    marks = unicodedata.normalize("NFD", _PARTICIPLE.sub("\0", text.lower().replace("’", "'")))
-    plain = "".join(character for character in marks if not unicodedata.combining(character)).replace("\0", "é")
+    plain = text.lower().replace("’", "'")
+    if not plain.isascii():
+        marks = unicodedata.normalize("NFD", _PARTICIPLE.sub("\0", plain))
+        plain = "".join(filterfalse(unicodedata.combining, marks))
+    plain = plain.replace("\0", "é")
     french = _INTO_FRENCH.search(plain)
     return plain[: french.end()] if french else plain
 

@@ -9,32 +9,39 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Annotated, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from gateway.guardrails.disguise import decoded, tokens
+from gateway.guardrails.grams import LONGEST_ROW, WEIGHT, Table
 from gateway.guardrails.second import Second, SecondLook, installed, probability
 
 FORMAT = 1
 MAX_CHARACTERS = 16_000  # of a longer text the two ends are read: a second of reading would stop every other request
-_MAX_WORD = 48
-_FEWEST_LETTERS = 2
 _FEW, _TIMES = 8, 3  # of more words, each said so many times in the mean, every one is read once
-_REMEMBERED = 20_000  # words
-_SHORT, _FEWEST = 40, 4  # words: up to the one a text is read as a whole; a sentence under the other goes with the next
+_SHORT, _FEWEST = LONGEST_ROW, 4  # words: up to the one a text is read as a whole; a sentence under the other goes on
 _END = re.compile(r"(?<=[.!?…;:])\s+|\n+")
-_SHORTEST, _LONGEST = 2, 5  # characters of a piece of a word
+# In a JSON object of whole numbers. Within a text there is a backslash before each quotation mark.
+_BETWEEN_ITEMS = re.compile(rb'(?<!\\)"\s*:\s*-?[0-9]+\s*(?P<comma>,)')
+_AT_ONCE = 65_536  # bytes
 
 
 class BadModel(Exception):
     """A model file that cannot be used; the message names it and says why."""
 
 
-class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a model file holds. Weights are whole numbers of `unit`; `high` and `low` are the thresholds suggested."""
+Weights = dict[str, Annotated[int, msgspec.Meta(ge=-WEIGHT, le=WEIGHT)]]
+W = TypeVar("W", Weights, msgspec.Raw)
+
+
+class Model(msgspec.Struct, Generic[W], frozen=True, forbid_unknown_fields=True):
+    """What a model file holds. Weights are whole numbers of `unit`; `high` and `low` are the thresholds suggested.
+
+    The weights are all there, or still as JSON: as a dictionary they take 20 MB, for as long as they are put into a table.
+    """
 
     format: int
     name: str
@@ -44,7 +51,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     low: float
     bias: float
     unit: float
-    weights: dict[str, int]
+    weights: W
     second: Second | None = None
 
 
@@ -69,43 +76,54 @@ def read(path: Path, shape: type[Shape]) -> Shape:
     return found
 
 
-Passage = tuple[str, list[str]]
+class Reading(NamedTuple):
+    """What a table makes of a passage: the sum of its grams' weights, in all models, and how many those are; 0: no words."""
+
+    passage: str
+    total: int
+    grams: int
 
 
 class Look(NamedTuple):
-    """What the table makes of a text: its logit, and the passage that it comes from."""
+    """What a model makes of a text: its logit, the passage that it comes from, and the probability that goes with it."""
 
     logit: float
     passage: str
+    probability: float
 
 
 class Classifier:
     """One model in memory. Holds nothing of the texts it reads."""
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        # Words, with the sum of their pieces' weights and how many pieces those are.
-        self._known: dict[str, tuple[int, int]] = {}
+    def __init__(self, model: Model[Weights] | Model[msgspec.Raw], table: Table | None = None) -> None:
+        """Its weights go to the `table`, which models that read the same texts share, and which no text has met yet."""
+        self.table = table or Table()
+        weights = model.weights
+        self._place = self.table.add(_items(weights) if isinstance(weights, msgspec.Raw) else weights.items())
+        self._bias, self._unit, self.first_high, self._low = model.bias, model.unit, model.high, model.low
         self._second = SecondLook(model.second) if model.second is not None and installed() else None
 
     @property
     def high(self) -> float:
-        """The threshold suggested for `score`, with a second look or without."""
-        return self.model.high if self._second is None else self._second.second.high
+        """The threshold suggested for `score`, with a second look or without; `first_high` is that without."""
+        return self.first_high if self._second is None else self._second.high
 
     @property
     def low(self) -> float:
         """Where doubt begins."""
-        return self.model.low if self._second is None else self._second.second.low
+        return self._low if self._second is None else self._second.low
 
     @classmethod
-    def load(cls, path: Path) -> Classifier:
+    def load(cls, path: Path, table: Table | None = None) -> Classifier:
         """Reads a model file.
 
         Raises:
             BadModel: it cannot be read, or is no model of this format.
         """
-        return cls(read(path, Model))
+        try:
+            return cls(read(path, Model[msgspec.Raw]), table)
+        except msgspec.DecodeError as error:
+            raise BadModel(f"{path} is not a usable model: {error}") from error
 
     def score(self, text: str) -> float:
         """The probability (0 to 1) at the shares of the training data. Of a text over `MAX_CHARACTERS` the ends are read."""
@@ -113,44 +131,57 @@ class Classifier:
 
     def look(self, text: str) -> Look:
         """The first look, about half a microsecond a character."""
-        return self.look_at(passages(text))
+        return self.look_at(readings(self.table, text))
 
-    def look_at(self, read: Sequence[Passage]) -> Look:
-        """The first look at the passages of a text."""
-        return max([Look(self._logit(words), passage) for passage, words in read], default=Look(-math.inf, ""))
+    def look_at(self, read: Iterable[Reading]) -> Look:
+        """The first look at what `table` has made of a text."""
+        logit, passage = max(
+            [(self._logit(total, count), text) for text, total, count in read], default=(-math.inf, "")
+        )
+        return Look(logit, passage, probability(logit))
 
     def hesitates(self, look: Look) -> bool:
         """Whether `settle` would take a second look, which takes its time."""
-        return self._second is not None and self._second.hesitates(probability(look.logit))
+        return self._second is not None and self._second.hesitates(look.probability)
 
     def settle(self, look: Look) -> float:
         """The probability after a second look, where one is needed."""
         if self._second is None or not self.hesitates(look):
-            return probability(look.logit)
+            return look.probability
         return probability(self._second.logit(look.passage, look.logit))
 
-    def _logit(self, words: Sequence[str]) -> float:
-        if sum(map(str.isalpha, "".join(words))) < _FEWEST_LETTERS:  # fences, figures, smileys say nothing
+    def _logit(self, total: int, count: int) -> float:
+        if not count:
             return -math.inf
-        weight, known = self.model.weights.get, self._known
-        total, count, trail = 0, 0, ["^"]
-        for word in words:
-            if (pieces := known.get(word)) is None:
-                pieces = self._remember(word)
-            found = _sequences(trail, word[:_MAX_WORD])
-            total += pieces[0] + sum([weight(gram, 0) for gram in found])
-            count += pieces[1] + len(found)
-            trail = [*trail[-2:], word[:_MAX_WORD]]
-        found = _sequences(trail, "$")
-        total, count = total + sum([weight(gram, 0) for gram in found]), count + len(found)
-        return self.model.bias + self.model.unit * total / math.sqrt(count)
+        return self._bias + self._unit * self.table.of(self._place, total) / math.sqrt(count)
 
-    def _remember(self, word: str) -> tuple[int, int]:
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()
-        found = [*_pieces(word)]
-        pieces = self._known[word] = sum([self.model.weights.get(gram, 0) for gram in found]), len(found)
-        return pieces
+
+def _items(weights: msgspec.Raw) -> Iterator[tuple[str, int]]:
+    """The grams and weights of a JSON object, some at a time. Raises msgspec.DecodeError."""
+    found = bytes(weights)
+    if not found.startswith(b"{"):
+        raise msgspec.ValidationError("Expected `object` - at `$.weights`")
+    start = 1
+    while end := _BETWEEN_ITEMS.search(found, start + _AT_ONCE):
+        yield from msgspec.json.decode(b"{%b}" % found[start : end.start("comma")], type=Weights).items()
+        start = end.end()
+    yield from msgspec.json.decode(b"{" + found[start:], type=Weights).items()
+
+
+def readings(table: Table, text: str) -> list[Reading]:
+    """What the table makes of each passage of a text, for all its models."""
+    return [
+        Reading(passage, *(table.sum(words) if _says_something(words) else (0, 0))) for passage, words in passages(text)
+    ]
+
+
+def _says_something(words: Iterable[str]) -> bool:
+    """Whether there are two letters at least; fences, figures, smileys say nothing."""
+    letters = map(str.isalpha, "".join(words))
+    return any(letters) and any(letters)
+
+
+Passage = tuple[str, list[str]]
 
 
 def passages(text: str) -> list[Passage]:
@@ -188,33 +219,3 @@ def _passages(text: str) -> list[tuple[str, list[str]]]:
                 passages += [(" ".join(piece), piece) for piece in pieces]
             words, held = [], ""
     return [*passages, (held, words)] if words else passages
-
-
-def grams(words: Sequence[str]) -> Iterator[str]:
-    """The grams of a text: pieces of each word, and each word with those before it; the end is a word too."""
-    trail = ["^"]
-    for word in words:
-        yield from _pieces(word)
-        yield from _sequences(trail, word[:_MAX_WORD])
-        trail = [*trail[-2:], word[:_MAX_WORD]]
-    yield from _sequences(trail, "$")
-
-
-def _pieces(word: str) -> Iterator[str]:
-    padded = f" {word[:_MAX_WORD]} "
-    size = len(padded)
-    for length in range(_SHORTEST, _LONGEST + 1):
-        for start in range(size - length + 1):
-            yield padded[start : start + length]
-    if size > _LONGEST:
-        yield padded
-
-
-def _sequences(trail: list[str], word: str) -> list[str]:
-    """Two words in a row, three, and two with one or two between them."""
-    found = [f"2{trail[-1]} {word}"]
-    if len(trail) > 1:
-        found += [f"3{trail[-2]} {trail[-1]} {word}", f"s{trail[-2]} {word}"]
-    if len(trail) > 2:
-        found.append(f"s{trail[-3]} {word}")
-    return found

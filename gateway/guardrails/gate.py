@@ -51,7 +51,7 @@ class Stage(Protocol):
 
 
 class Judging(Stage, Protocol):
-    """The stage of a guard. `holds`: it may hold text back, and gives back no other text than it got."""
+    """The stage of a guard. `holds`: it may hold text back, and gives back no other text than it got; else it has no rest."""
 
     holds: bool
 
@@ -123,30 +123,41 @@ class Failsafe:
 
     def feed(self, text: str) -> str:
         """See `Stage`."""
-        return self._passed(text, self._stage.feed)
-
-    def finish(self) -> str:
-        """See `Stage`."""
-        return self._passed("", lambda _: self._stage.finish())
-
-    def finding(self) -> str:
-        """See `Judging`."""
-        return "not_evaluated" if self.failed else self._stage.finding()
-
-    def _passed(self, text: str, step: Callable[[str], str]) -> str:
         if self._open:
             self._held += text
         if self.failed:
             return self._without()
         began = perf_counter()
         try:
-            released = step(text)
+            released = self._stage.feed(text)
         except Violation:
             self.spent += perf_counter() - began
             raise
         except Exception as error:  # noqa: BLE001  # whatever goes wrong in a guard, it has not checked the text
             return self._fail(type(error).__name__)
-        took = perf_counter() - began
+        return self._passed(released, perf_counter() - began)
+
+    def finish(self) -> str:
+        """See `Stage`."""
+        if self.failed:
+            return self._without()
+        if not self._stage.holds:
+            return ""
+        began = perf_counter()
+        try:
+            released = self._stage.finish()
+        except Violation:
+            self.spent += perf_counter() - began
+            raise
+        except Exception as error:  # noqa: BLE001  # as above
+            return self._fail(type(error).__name__)
+        return self._passed(released, perf_counter() - began)
+
+    def finding(self) -> str:
+        """See `Judging`."""
+        return "not_evaluated" if self.failed else self._stage.finding()
+
+    def _passed(self, released: str, took: float) -> str:
         self.spent += took
         if took > self._seconds:
             return self._fail("timeout")

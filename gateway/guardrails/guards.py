@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -17,6 +17,7 @@ from gateway.guardrails.classifier import Classifier
 from gateway.guardrails.cutting import Aside, Cutter
 from gateway.guardrails.drift import LanguageStage
 from gateway.guardrails.gate import Failsafe, Gate, Judging, Stage, TermsStage
+from gateway.guardrails.grams import Table
 from gateway.guardrails.kinds import Kinds
 from gateway.guardrails.language import Detector
 from gateway.guardrails.leaks import Instructions, LeakStage
@@ -29,12 +30,19 @@ log = structlog.get_logger()
 MODELS: Final = Path(__file__).parent / "models"
 # In this order everywhere: what is said of the answer first.
 NAMES: Final = ("language", "terms", "personal_data", "injection", "moderation", "distress", "leaks", "loops")
+TRAINED: Final = ("injection", "distress", "moderation")
 
 
 @cache
+def classifiers() -> dict[str, Classifier]:
+    """The trained models by their names, read once, one after another: a file takes more memory than what is kept of it."""
+    table = Table()
+    return {name: Classifier.load(MODELS / f"{name}.json", table) for name in TRAINED}
+
+
 def classifier(name: str) -> Classifier:
-    """The trained model `name`, read once."""
-    return Classifier.load(MODELS / f"{name}.json")
+    """The trained model `name`."""
+    return classifiers()[name]
 
 
 @cache
@@ -72,9 +80,17 @@ class Rules:
         self.detector = Detector(tables.language.margin)
         self.terms = Terms(tables.terms.terms)
         self.canaries = Terms(tables.leaks.canaries)
+        self.modes: Mapping[str, Mode] = {guard: self._mode(guard) for guard in NAMES}
+        self._enforcing = frozenset(guard for guard, mode in self.modes.items() if mode == "enforce")
+        if tables.personal_data.answers != "mask":  # whatever becomes of those in requests
+            self._enforcing -= {"personal_data"}
+        self._thresholds: dict[tuple[str, str], float] = {}
 
     def mode(self, guard: str) -> Mode:
         """What the guard does."""
+        return self.modes[guard]
+
+    def _mode(self, guard: str) -> Mode:
         if guard == "terms" and not self.terms:
             return "off"
         if guard == "personal_data":
@@ -89,23 +105,29 @@ class Rules:
 
     def threshold(self, guard: str, name: str = "threshold") -> float:
         """The configured score, else the trained model's own."""
+        known = self._thresholds.get((guard, name))
+        if known is None:
+            known = self._thresholds[guard, name] = self._threshold(guard, name)
+        return known
+
+    def _threshold(self, guard: str, name: str) -> float:
         given: float | None = getattr(getattr(self.tables, guard), name)
         if given is not None:
             return given
         trained = classifier(guard)
         if name == "answers_threshold":  # answers have the first look alone: a second would hold up everybody's
-            return trained.model.high
+            return trained.first_high
         return trained.low if name == "grey" else trained.high
 
     def gate(self, texts: Texts = NONE, allowed: frozenset[str] = frozenset(), last: Stage | None = None) -> Gate:
         """A fresh gate for one text of one answer; `allowed` languages are asked for, `last` is passed after all guards."""
-        tables, hold = self.tables, self.tables.language.hold_characters
+        hold = self.tables.language.hold_characters
         language = []
-        if tables.language.mode != "off":
+        if self.modes["language"] != "off":
             language.append(self._safe("language", self.language(allowed, enforce=self._enforces("language"))))
         checks = self._checks(texts)
         terms = []
-        if self.mode("terms") != "off":
+        if self.modes["terms"] != "off":
             terms.append(self._safe("terms", TermsStage(self.terms, enforce=self._enforces("terms"))))
         chain: list[Stage] = [*language, *checks]
         by_sentence = self._enforces("language") or any(self._enforces(safe.guard) for safe in checks)
@@ -126,23 +148,21 @@ class Rules:
     def _checks(self, texts: Texts) -> list[Failsafe]:
         """The stages that judge sentences."""
         stages: list[Failsafe] = []
-        if self.mode("moderation") != "off":
+        if self.modes["moderation"] != "off":
             limit = self.threshold("moderation", "answers_threshold")
             abuse = AbuseStage(classifier("moderation"), limit, enforce=self._enforces("moderation"))
             stages.append(self._safe("moderation", abuse))
-        if self.mode("leaks") != "off" and (self.canaries or texts.instructions):
+        if self.modes["leaks"] != "off" and (self.canaries or texts.instructions):
             leaks = LeakStage(texts.instructions, self.canaries, texts.said, enforce=self._enforces("leaks"))
             stages.append(self._safe("leaks", leaks))
-        if self.mode("loops") != "off":
+        if self.modes["loops"] != "off":
             stages.append(self._safe("loops", LoopStage(enforce=self._enforces("loops"))))
         masking = MaskingStage(texts.every, mask=self._enforces("personal_data"), hidden=self.heard.hidden)
         return [*stages, self._safe("personal_data", masking)]
 
     def _enforces(self, guard: str) -> bool:
         """Whether the guard stops or changes answers."""
-        if guard == "personal_data":
-            return self.tables.personal_data.answers == "mask"
-        return self.mode(guard) == "enforce"
+        return guard in self._enforcing
 
     def _safe(self, guard: str, stage: Judging) -> Failsafe:
         open_, seconds = self.is_open(enforce=self._enforces(guard)), self.policy.guard_seconds
@@ -182,6 +202,16 @@ class Guards:
                 tables = tables.but_for(self._settings.tenants[known[0]])
             self._rules[known] = Rules(tables, self._policy, self._failed, self._heard)
         return self._rules[known]
+
+    def load(self) -> None:
+        """Read the models now that some rules need, or else the first request would wait for them. Raises BadModel."""
+        named = [
+            ("", ""),
+            *((tenant, "") for tenant in self._settings.tenants),
+            *(("", name) for name in self._settings.models),
+        ]
+        if any(self.of(tenant, model).modes[guard] != "off" for tenant, model in named for guard in TRAINED):
+            classifiers()
 
     def _failed(self, guard: str, reason: str) -> None:
         log.error("guard_failed", guard=guard, reason=reason)

@@ -13,9 +13,9 @@ from gateway import strings
 from gateway.errors import ContentPolicy, GuardUnavailable
 from gateway.exchange import Finding
 from gateway.guardrails.asked import language_asked
-from gateway.guardrails.classifier import Look, Passage, passages
+from gateway.guardrails.classifier import Look, Reading, readings
 from gateway.guardrails.gate import Gate
-from gateway.guardrails.guards import NAMES, Rules, Texts, classifier
+from gateway.guardrails.guards import NAMES, TRAINED, Rules, Texts, classifier
 from gateway.guardrails.leaks import Instructions
 from gateway.guardrails.personal import find
 from gateway.guardrails.pseudonyms import Pseudonyms, mask
@@ -30,9 +30,9 @@ _REFUSALS: Final = {
 _UNCHECKED: Final = "Votre demande ne peut pas être vérifiée pour le moment : réessayez dans un instant."
 # What is said last of a guard is the strongest of what was said of it.
 _STRENGTH: Final = ("off", "not_evaluated", "passed", "flagged", "modified", "blocked")
-_TRAINED: Final = ("injection", "distress", "moderation")
 _LONG: Final = 16_384  # characters; guards that read more would hold up everybody
 NOTHING: Final = Finding("not_evaluated")
+_OFF: Final = Finding("off")
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Inspection:
     allowed: frozenset[str] = frozenset()
     doubtful: list[str] = field(default_factory=list)
     distressed: bool = False
-    _read: dict[str, list[Passage]] = field(default_factory=dict)
+    _read: dict[str, list[Reading]] = field(default_factory=dict)
     _looks: dict[tuple[str, str], Look] = field(default_factory=dict)
     _pseudonyms: Pseudonyms | None = None
     _texts: Texts | None = None
@@ -60,12 +60,7 @@ class Inspection:
         if sum(map(len, self.request.texts())) > _LONG:
             return True
         try:
-            return any(
-                classifier(guard).hesitates(self._look(guard, text))
-                for guard in _TRAINED
-                if self.rules.mode(guard) != "off"
-                for text in self.request.said()
-            )
+            return self._hesitates()
         except Exception:  # noqa: BLE001  # `admit` meets it again, and knows what becomes of a guard that fails
             return False
 
@@ -92,7 +87,7 @@ class Inspection:
         known = self.findings.get("moderation", NOTHING)
         verdict = "not_evaluated" if abusive is None else "flagged" if abusive else "passed"
         self.findings["moderation"] = Finding(verdict, reason, known.seconds + seconds)
-        if abusive and self.rules.mode("moderation") == "enforce":
+        if abusive and self.rules.modes["moderation"] == "enforce":
             self.convict("moderation")
 
     def convict(self, guard: str) -> None:
@@ -142,18 +137,21 @@ class Inspection:
         `flagged` is what `annotate` says where `enforce` would have acted; `not_evaluated` means that there was nothing to
         judge, or, with a reason, that the guard has failed.
         """
-        told: dict[str, list[Finding]] = {guard: [] for guard in NAMES}
-        for guard, finding in self.findings.items():
-            told[guard].append(finding)
+        told = {guard: [finding] for guard, finding in self.findings.items()}
         for gate in gates:
             for guard, safe in gate.guards.items():
-                told[guard].append(Finding(safe.finding(), "failed" if safe.failed else None, safe.spent))
-        found = {guard: _strongest(given) for guard, given in told.items() if self.rules.mode(guard) != "off"}
+                finding = Finding(safe.finding(), "failed" if safe.failed else None, safe.spent)
+                told.setdefault(guard, []).append(finding)
+        found = {
+            guard: _strongest(told[guard]) if guard in told else NOTHING
+            for guard, mode in self.rules.modes.items()
+            if mode != "off"
+        }
         if repairs and found.get("language", NOTHING).verdict == "passed":
             found["language"] = found["language"]._replace(verdict="modified", reason="regenerated")
         if blocked_by is not None:
             found[blocked_by] = found.get(blocked_by, NOTHING)._replace(verdict="blocked")
-        return {guard: found.get(guard, Finding("off")) for guard in NAMES}
+        return {guard: found.get(guard, _OFF) for guard in NAMES}
 
     def _masked(self) -> Request:
         kinds: list[str] = []
@@ -176,7 +174,7 @@ class Inspection:
 
     def _admit_distress(self, said: list[str]) -> None:
         if self._found("distress", lambda: self._most("distress", said[-1:]) >= self.rules.threshold("distress")):
-            self.distressed = self.rules.mode("distress") == "enforce"
+            self.distressed = self.rules.modes["distress"] == "enforce"
             self._note("distress", "modified" if self.distressed else "flagged")
 
     def _admit_moderation(self, said: list[str]) -> None:
@@ -217,19 +215,26 @@ class Inspection:
     def _look(self, name: str, text: str) -> Look:
         known = self._looks.get((name, text))
         if known is None:
+            trained = classifier(name)
             read = self._read.get(text)
-            if read is None:
-                read = self._read[text] = passages(text)
-            known = self._looks[name, text] = classifier(name).look_at(read)
+            if read is None:  # for all of them at once
+                read = self._read[text] = readings(trained.table, text)
+            known = self._looks[name, text] = trained.look_at(read)
         return known
 
+    def _hesitates(self) -> bool:
+        read = [guard for guard in TRAINED if self.rules.modes[guard] != "off"]
+        return any(
+            classifier(guard).hesitates(self._look(guard, text)) for text in self.request.said() for guard in read
+        )
+
     def _refuse_if(self, guard: str, check: Callable[[], bool]) -> None:
-        if self._found(guard, check) and self.rules.mode(guard) == "enforce":
+        if self._found(guard, check) and self.rules.modes[guard] == "enforce":
             self.convict(guard)
 
     def _found(self, guard: str, check: Callable[[], bool]) -> bool:
         """Whether the guard finds something; what comes of its failure is the policy's to say."""
-        if self.rules.mode(guard) == "off":
+        if self.rules.modes[guard] == "off":
             return False
         began = perf_counter()
         try:
@@ -250,7 +255,7 @@ class Inspection:
     def _unchecked(self, guard: str, reason: str, seconds: float) -> None:
         self.rules.failed(guard, reason)
         self.findings[guard] = Finding("not_evaluated", reason, seconds)
-        if not self.rules.is_open(enforce=self.rules.mode(guard) == "enforce"):
+        if not self.rules.is_open(enforce=self.rules.modes[guard] == "enforce"):
             raise GuardUnavailable(_UNCHECKED, headers={"retry-after": "5"})
 
 
@@ -261,10 +266,13 @@ def _with_texts(request: Request, change: Callable[[str], str]) -> Request:
 
 
 def _strongest(findings: list[Finding]) -> Finding:
-    if not findings:
-        return NOTHING
-    failed = next((finding for finding in findings if finding.reason), None)
-    strongest = max(findings, key=lambda finding: _STRENGTH.index(finding.verdict))
-    if failed is not None and strongest.verdict in ("passed", "not_evaluated"):
-        strongest = failed
-    return strongest._replace(seconds=sum(finding.seconds for finding in findings))
+    if len(findings) == 1:
+        return findings[0]
+    strongest = max(findings, key=_strength)
+    if strongest.verdict in ("passed", "not_evaluated"):
+        strongest = next((finding for finding in findings if finding.reason), strongest)  # one that has failed
+    return Finding(strongest.verdict, strongest.reason, sum([finding.seconds for finding in findings]))
+
+
+def _strength(finding: Finding) -> int:
+    return _STRENGTH.index(finding.verdict)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.guardrails.classifier import grams, read
+from gateway.guardrails.classifier import read
 from gateway.guardrails.disguise import tokens
+from gateway.guardrails.grams import grams
 
 _LONGEST = 400  # tokens that are read: the kind of a long text is told by its beginning
 

@@ -45,8 +45,7 @@ class Instructions:
     """The secret sentences of the texts that a request gives to the model as instructions."""
 
     def __init__(self, texts: Iterable[str]) -> None:
-        self.runs: frozenset[Run] = frozenset[Run]().union(*map(_runs, texts))
-        self.sizes = sorted({len(run) for run in self.runs})
+        self.runs, self.sizes, self.words = _secret(tuple(texts))
 
     def __bool__(self) -> bool:
         return bool(self.runs)
@@ -96,6 +95,8 @@ class LeakStage:
         words = self._words + _words(text)
         known = len(self._words)
         self._words = words[-RUN:]
+        if sum(map(self._instructions.words.__contains__, words)) < self._instructions.sizes[0]:  # too few for any run
+            return False
         for size in self._instructions.sizes:
             for end in range(max(size, known + 1), len(words) + 1):
                 run = tuple(words[end - size : end])
@@ -109,6 +110,12 @@ class LeakStage:
 
 
 @lru_cache(maxsize=_REMEMBERED)
+def _secret(texts: tuple[str, ...]) -> tuple[frozenset[Run], list[int], frozenset[str]]:
+    """The runs of words that are secret, how long they are, the shortest first, and the words that they are made of."""
+    runs = frozenset[Run]().union(*map(_runs, texts))
+    return runs, sorted(set(map(len, runs))), frozenset[str]().union(*runs)
+
+
 def _runs(text: str) -> frozenset[Run]:
     found: set[Run] = set()
     block: list[str] = []

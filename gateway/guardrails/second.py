@@ -8,6 +8,7 @@ where the first look hesitates. Without the package the first look decides alone
 from __future__ import annotations
 
 import math
+import zlib
 from functools import cache
 from importlib.util import find_spec
 from threading import Lock
@@ -24,15 +25,15 @@ LONGEST: Final = 600  # characters of a text that are read: E5 takes 512 tokens
 class Second(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a model file holds for the second look, asked where the first look's probability lies from `since` up to `until`.
 
-    A layer of rectified units over the vector, then `out`. `own` and `first` weigh its logit and the first look's. `high` and
-    `low` are the thresholds suggested for the score of both looks.
+    A layer of rectified units over the vector, `hidden` as JSON, a list for each; then `out`. `own` and `first` weigh the
+    layers' logit and the first look's. `high` and `low` are the thresholds suggested for the score of both looks.
     """
 
     since: float
     until: float
     high: float
     low: float
-    hidden: list[list[float]]
+    hidden: msgspec.Raw
     hidden_bias: list[float]
     out: list[float]
     out_bias: float
@@ -73,24 +74,27 @@ class SecondLook:
     """The network of one model."""
 
     def __init__(self, second: Second) -> None:
-        self.second = second
+        # 100,000 numbers that most processes never need: packed they take a third of a megabyte, as numbers four.
+        self._hidden = zlib.compress(second.hidden, 1)
+        self._second = msgspec.structs.replace(second, hidden=msgspec.Raw())
+        self.high, self.low = second.high, second.low
         self._layers: tuple[Any, Any, Any] | None = None
 
     def hesitates(self, first: float) -> bool:
         """Whether a first look's probability asks for a second."""
-        return self.second.since <= first < self.second.until
+        return self._second.since <= first < self._second.until
 
     def logit(self, text: str, first: float) -> float:
         """The logit of both looks; `first` is the first one's."""
         import numpy as np
 
+        second = self._second
         if self._layers is None:
-            second = self.second
-            self._layers = np.array(second.hidden), np.array(second.hidden_bias), np.array(second.out)
+            hidden = np.array(msgspec.json.decode(zlib.decompress(self._hidden), type=list[list[float]]))
+            self._layers = hidden, np.array(second.hidden_bias), np.array(second.out)
         hidden, bias, out = self._layers
         seen = np.maximum(hidden @ embedder().vector(text) + bias, 0.0)
-        logit = self.second.own * (float(out @ seen) + self.second.out_bias) + self.second.first * first
-        return logit + self.second.offset
+        return second.own * (float(out @ seen) + second.out_bias) + second.first * first + second.offset
 
 
 def probability(logit: float) -> float:

@@ -46,6 +46,7 @@ ASKED = [
     ("Continue en anglais", "en"),
     ("Corrige mon texte anglais : I has a dog", "en"),
     ("corrige mon anglais : i am go to school", "en"),
+    ("corrige monanglais : i am go to school", "en"),
     ("Peux-tu corriger cette phrase en anglais : He go", "en"),
     ("Corrige ma lettre en espagnol", "es"),
     ("Améliore mon mail anglais", "en"),

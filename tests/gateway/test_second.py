@@ -9,8 +9,8 @@ import pytest
 
 from gateway.guard_settings import Guards as GuardSettings
 from gateway.guardrails import classifier as classifier_module
-from gateway.guardrails.classifier import Classifier
-from gateway.guardrails.guards import Guards, classifier
+from gateway.guardrails.classifier import Classifier, Model, Weights, read
+from gateway.guardrails.guards import MODELS, Guards
 from gateway.guardrails.inspection import Inspection
 from gateway.guardrails.second import embedder, installed, probability
 from tests.gateway.requests import request
@@ -18,9 +18,13 @@ from tests.gateway.requests import request
 PLAIN = "Comment suivre mon avis sur la plateforme ?"
 
 
+def shipped(name: str) -> Model[Weights]:
+    return read(MODELS / f"{name}.json", Model[Weights])
+
+
 def doubtful(name: str, since: float, until: float) -> Classifier:
     """The shipped model, which hesitates between other scores."""
-    model = classifier(name).model
+    model = shipped(name)
     assert model.second is not None
     return Classifier(
         msgspec.structs.replace(model, second=msgspec.structs.replace(model.second, since=since, until=until))
@@ -29,7 +33,7 @@ def doubtful(name: str, since: float, until: float) -> Classifier:
 
 @pytest.mark.parametrize("name", ["injection", "moderation", "distress"])
 def test_the_thresholds_are_those_that_the_document_names(name: str) -> None:
-    model = classifier(name).model
+    model = shipped(name)
     assert model.second is not None
     row = f"| `{name}` | {model.second.high} | {model.high} |"
     assert row in (Path(__file__).parents[2] / "docs" / "guards.md").read_text(encoding="utf-8")
@@ -63,12 +67,14 @@ def test_it_is_taken_only_between_the_two_scores(name: str) -> None:
 
 def test_without_the_package_the_first_look_decides_by_thresholds_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classifier_module, "installed", lambda: False)
-    model = classifier("injection").model
+    model = shipped("injection")
     alone = Classifier(model)
     assert (alone.high, alone.low) == (model.high, model.low)
     assert not alone.hesitates(alone.look(PLAIN))
     assert model.second is not None
-    assert (classifier("injection").high, classifier("injection").low) == (model.second.high, model.second.low)
+    monkeypatch.undo()
+    both = Classifier(model)
+    assert (both.high, both.low) == (model.second.high, model.second.low)
 
 
 def test_a_request_that_needs_one_is_looked_at_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,10 @@ _KIN = re.compile(
     r"[MmNnVvSsLl](?<!\w.)(?:on|a|otre|eur) (?:fils|fille|mari|femme|[ée]poux|[ée]pouse|conjointe?|compagn(?:on|e)|fr[èe]re"
     r"|s(?:œ|oe)ur|m[èe]re|p[èe]re|voisine?|coll[èe]gue|cousine?|patiente?|neveu|ni[èe]ce|oncle|tante|cliente) " + _NAME
 )
+# What no name above and no date below is without.
+_SHORTEST_ANNOUNCEMENT = 2  # "M."
+_MAY_BE_NAMED = re.compile(r"[ \n'][A-ZÀ-ÖØ-ÞŒ]")
+_DIGIT = re.compile("[0-9]")
 _PARTICLES = frozenset("de la le du des van der den von ben bin el al da dos di".split())
 
 # Words with a capital that are no names: what begins a sentence, functions, titles.
@@ -67,16 +71,17 @@ def _trimmed(text: str, match: re.Match[str]) -> Found | None:
 
 
 def _names(text: str) -> Iterator[Found]:
-    for pattern in (_TITLED, _INTRODUCED, _SIGNED, _KIN):
+    for pattern in (_TITLED, _INTRODUCED, _SIGNED, _KIN) if _MAY_BE_NAMED.search(text, _SHORTEST_ANNOUNCEMENT) else ():
         for match in pattern.finditer(text):
             name = _trimmed(text, match)
             if name is None or _NOBODY.match(text, name.start):
                 continue
             if pattern is not _SIGNED or re.search("[ -]", text[name.start : name.end]):
                 yield name
-    for match in _INTRODUCED_LOWER.finditer(text):
-        if match.group("name") not in _NO_NAMES:
-            yield Found(PERSON, *match.span("name"))
+    if "appelle " in text or "nomme " in text:
+        for match in _INTRODUCED_LOWER.finditer(text):
+            if match.group("name") not in _NO_NAMES:
+                yield Found(PERSON, *match.span("name"))
 
 
 _DATE = (
@@ -112,5 +117,5 @@ def _births(text: str) -> Iterator[Found]:
 def search(text: str) -> Iterator[Found]:
     """Every announced name and every date of birth since 1900; they may overlap."""
     yield from _names(text)
-    if _MAY_BE_BORN.search(text):
+    if _DIGIT.search(text) and _MAY_BE_BORN.search(text):
         yield from _births(text)
