@@ -6,8 +6,7 @@ Every way out settles the exchange.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -59,6 +58,7 @@ class Delivery:
         self._texts: str | None = None
         self._inspection: Inspection | None = None
         self._silent_since = 0.0
+        self._silence: _Silence | None = None
 
     def headers(self) -> dict[str, str]:
         """The headers of the answer, known so far."""
@@ -221,18 +221,20 @@ class Delivery:
     async def _stream(self, answering: Answering, tries: Tries, surface: Surface) -> None:
         async def leave(some: list[Chunk]) -> None:
             if not self.exchange.status:
-                kept_alive.enter_context(self._kept_alive())
+                self._silence = _Silence(self.stages.settings.times.keep_alive, self._comment)
                 await self._start(_EVENT_STREAM)
             await self._write(_events(some, surface))
 
-        with ExitStack() as kept_alive:
-            try:
-                await answering(leave)
-            except Failure as failure:
-                if not self.exchange.status:
-                    raise
-                await self.fail(failure.error)
-                return
+        try:
+            await answering(leave)
+        except Failure as failure:
+            if not self.exchange.status:
+                raise
+            await self.fail(failure.error)
+            return
+        finally:
+            if self._silence is not None:
+                self._silence.end()
         last = tries.usage_chunk()
         if tries.request.wishes.audit:
             tries.audit()
@@ -240,20 +242,6 @@ class Delivery:
         self.ended(State.BLOCKED if self.exchange.blocked_by else State.COMPLETED, status=200)
         await self._settled()
         await self._write((_events([last], surface) if last else b"") + sse.DONE, more=False)
-
-    @contextmanager
-    def _kept_alive(self) -> Iterator[None]:
-        # Most streams are never silent for so long, so that there is a timer before there is a task.
-        begun: list[asyncio.Task[None]] = []
-        timer = asyncio.get_running_loop().call_later(
-            self.stages.settings.times.keep_alive, lambda: begun.append(asyncio.create_task(self._comment()))
-        )
-        try:
-            yield
-        finally:
-            timer.cancel()
-            for comments in begun:
-                comments.cancel()
 
     async def _comment(self) -> None:
         """Comments while nothing is released, or a proxy on the way would take the connection for dead."""
@@ -273,6 +261,23 @@ class Delivery:
     async def _write(self, body: bytes, *, more: bool = True) -> None:
         self._silent_since = self.stages.clock()
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+class _Silence:
+    """Begins `comment` when `seconds` have passed. Most streams have ended by then, and a timer costs less than a task."""
+
+    def __init__(self, seconds: float, comment: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._comment = comment
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._begin)
+        self._comments: asyncio.Task[None] | None = None
+
+    def end(self) -> None:
+        self._timer.cancel()
+        if self._comments is not None:
+            self._comments.cancel()
+
+    def _begin(self) -> None:
+        self._comments = asyncio.create_task(self._comment())
 
 
 def _events(chunks: list[Chunk], surface: Surface) -> bytes:
