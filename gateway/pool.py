@@ -130,8 +130,10 @@ class Pool:
     @property
     def context_length(self) -> int | None:
         """The tokens that prompt and answer may have together: as configured, else the least that a replica says."""
+        if self.target.context_length:
+            return self.target.context_length
         said = [replica.context_length for replica in self.replicas if replica.context_length is not None]
-        return self.target.context_length or min(said, default=None)
+        return min(said, default=None)
 
     def wait(self) -> float:
         """Seconds until a replica may be asked; infinity while every one of them has its trial under way."""

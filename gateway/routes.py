@@ -1,6 +1,5 @@
 """The HTTP surface: `/v1`, and the probes an operator's machinery asks."""
 
-import uuid
 from collections.abc import Awaitable, Callable
 from functools import partial
 from hmac import compare_digest
@@ -15,7 +14,7 @@ from starlette.routing import Route
 from auth import Principal, bearer
 from auth.errors import InvalidToken
 from auth.principal import MODELS
-from gateway import documented
+from gateway import documented, ids
 from gateway.access import Access
 from gateway.chat import Chat, ChatResponse
 from gateway.errors import unknown_model
@@ -102,7 +101,7 @@ def short(chat: Chat, access: Access) -> dict[str, Callable[[Request], Awaitable
 
 def _answer(chat: Chat, http: Request, caller: Principal, task: Task) -> Response:
     trace: Trace = http.scope["passerelle"]
-    exchange = Exchange(uuid.uuid4().hex, trace.request_id, chat.clock(), caller.tenant, caller.subject, caller.key)
+    exchange = Exchange(ids.new(), trace.request_id, chat.clock(), caller.tenant, caller.subject, caller.key)
     trace.exchange, exchange.span = exchange, http.scope.get("passerelle.span", UNSEEN)
     return ChatResponse(chat, http, caller, exchange, task)
 
