@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
 
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
-# New objects, and rounds of the younger ones, between two looks for what refers to itself. A request makes hundreds of objects and
-# leaves hardly a cycle: by Python's own (700, 10, 10) a seventh of a worker's time went into looking, 85 ms at once at times.
+# New objects, and rounds of the younger ones, between two looks for what refers to itself. A request makes hundreds of objects
+# and leaves hardly a cycle: by Python's own (700, 10, 10) a seventh of a worker's time went into looking, 85 ms at once at times.
 _OBJECTS: Final = (10_000, 20, 50)
 
 
