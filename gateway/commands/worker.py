@@ -57,7 +57,7 @@ def run(pipe: Pipe, sockets: list[socket.socket]) -> int:
     _spare()
     from auth.errors import AuthError
     from gateway.app import create_app
-    from gateway.commands.preparing import check_addresses, check_folder, prepare
+    from gateway.commands.preparing import check_addresses, check_folder
     from gateway.commands.server import Grace, Server
     from gateway.logs import configure_logging, log_the_unforeseen
     from gateway.settings import BadSettings, load
@@ -76,9 +76,9 @@ def run(pipe: Pipe, sockets: list[socket.socket]) -> int:
             uvicorn_config(app, settings),
             stopping,
             grace,
-            prepare=lambda: prepare(settings),
+            prepare=lambda: _prepared(settings),
             beat=lambda: pipe.say("."),
-            ready=lambda: _ready(pipe, settings),
+            ready=lambda: pipe.say(f"ready {json.dumps(facts(settings))}"),
         ).run(sockets)
     except (BadSettings, AuthError) as error:
         pipe.say(f"failed {error}")
@@ -96,18 +96,20 @@ def _spare() -> None:
     sys.modules.update(dict.fromkeys(_SPARED))  # type: ignore[arg-type]  # None says that there is no such module
 
 
-def _ready(pipe: Pipe, settings: Settings) -> None:
-    """Tidy up after the start, and say that it is over.
+async def _prepared(settings: Settings) -> None:
+    """Prepare, and tidy up before anybody is let in.
 
     What is there now stays: the garbage collector need not look at it ever again. What the modules, the configuration and the
     models took while they were read, the allocator would keep for itself.
     """
+    from gateway.commands.preparing import prepare
+
+    await prepare(settings)
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_OBJECTS)
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):  # GNU's C library alone has it
         library.malloc_trim(0)
-    pipe.say(f"ready {json.dumps(facts(settings))}")
 
 
 def facts(settings: Settings) -> dict[str, Any]:
