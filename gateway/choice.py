@@ -107,7 +107,7 @@ class Choice:
         From a mark until the next word they stay apart: a sentence that has ended leaves before anybody looks at the next one.
         """
         held: list[str] = []
-        for text in self._after_space(texts):
+        for text in texts if self._spaced else self._after_space(texts):
             held.append(text)
             if not settled(text):
                 self._ending = True

@@ -135,10 +135,13 @@ class Counts:
         for row in rows:
             if target := row["target"]:
                 model = row["model"] if row["model"] in self._first_targets else "unknown"
-                self._cost[model, target, row["kind"]].inc(float(row["cost"]))
+                spent, busy = self._cost[model, target, row["kind"]], self._busy[target,]  # shown from now on
+                if cost := float(row["cost"]):
+                    spent.inc(cost)
                 if avoided := float(row["avoided"]):
                     self._avoided[model, target].inc(avoided)
-                self._busy[target,].inc(row["busy_seconds"])
+                if seconds := row["busy_seconds"]:
+                    busy.inc(seconds)
 
     def drained(self, rows: int | None) -> None:
         """Count rows that the database has taken; None where it did not."""

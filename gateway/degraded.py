@@ -44,5 +44,7 @@ class Degraded:
 
     def header(self) -> dict[str, str]:
         """What callers are told; nothing while all is well."""
+        if not self._until and not any(down() for down in self._watched.values()):  # as nearly always
+            return {}
         down = [part for part in PARTS if self.down(part)]
         return {"x-passerelle-degraded": ", ".join(down)} if down else {}

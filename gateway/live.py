@@ -8,8 +8,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final, Literal
 
 import msgspec
@@ -83,15 +82,18 @@ class Live:
             maxlen=_MINUTE
         )  # by whole seconds of the clock, the last one last
 
-    @contextmanager
-    def follow(self, exchange: Exchange) -> Iterator[None]:
+    def follow(self, exchange: Exchange) -> Followed:
         """A context that lasts as long as the request."""
+        return Followed(self, exchange)
+
+    def begin(self, exchange: Exchange) -> None:
+        """A request is under way."""
         self._under_way[exchange.id] = exchange
-        try:
-            yield
-        finally:
-            del self._under_way[exchange.id]
-            self._count(exchange)
+
+    def end(self, exchange: Exchange) -> None:
+        """It is no more."""
+        del self._under_way[exchange.id]
+        self._count(exchange)
 
     def under_way(self) -> list[tuple[Exchange, float]]:
         """Every exchange under way and its seconds so far, the longest first."""
@@ -134,6 +136,21 @@ class Live:
                     setattr(where, name, getattr(where, name) + 1)
         if exchange.first_text is not None:
             counts.first_text[bisect_left(SECONDS, exchange.first_text - exchange.started)] += 1
+
+
+class Followed:
+    """An exchange is under way in here."""
+
+    __slots__ = ("_exchange", "_live")
+
+    def __init__(self, live: Live, exchange: Exchange) -> None:
+        self._live, self._exchange = live, exchange
+
+    def __enter__(self) -> None:
+        self._live.begin(self._exchange)
+
+    def __exit__(self, *_: object) -> None:
+        self._live.end(self._exchange)
 
 
 def tokens(exchange: Exchange) -> int:

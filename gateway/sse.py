@@ -59,12 +59,12 @@ class EventParser:
         if b"\r" in buffer:
             return None
         *whole, rest = buffer.split(b"\n\n")
-        if len(rest) > MAX_EVENT_BYTES or not all(
-            piece.startswith(b"data: ") and b"\n" not in piece for piece in whole
-        ):
+        events = [piece[6:] for piece in whole if piece.startswith(b"data: ")]
+        more = buffer.count(b"\n") - rest.count(b"\n") - 2 * len(whole)  # line breaks within events
+        if more or len(events) < len(whole) or len(rest) > MAX_EVENT_BYTES:
             return None
         self._rest = rest
-        return [piece[6:] for piece in whole if len(piece) > 6]
+        return events if all(events) else [event for event in events if event]
 
     def close(self) -> list[bytes]:
         """What the end of the stream completes: only a last line that ended in a lone CR."""
