@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from loadtests.bench.processor import between, bound_to, spent
+from loadtests.bench.processor import between, bound_to, families, spent
 from loadtests.bench.workers.__main__ import main
 from loadtests.bench.workers.cores import fits, layout
 from loadtests.bench.workers.loads import shares, together
@@ -83,7 +83,15 @@ def test_the_time_of_a_process_is_what_it_had() -> None:
 
 def test_processes_are_found_by_their_cores() -> None:
     assert os.getpid() in bound_to(os.sched_getaffinity(0))
-    assert bound_to([2**10]) == []
+    assert bound_to([2**10]) == set()
+
+
+def test_a_process_is_found_with_those_that_it_starts() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert {os.getpid(), child.pid} <= families([os.getpid()])
+        assert families([child.pid]) == {child.pid}
+        child.communicate(b"\n")
+    assert families([]) == set()
 
 
 def measured(*rates: float, gateway: float = 0.97, busiest: float = 0.5, failed: int = 0) -> dict[str, Form]:
@@ -154,5 +162,6 @@ def test_a_run_measures_two_workers_with_two_processes_of_callers(tmp_path: Path
         shown = written["workers"]["2"][form]
         assert shown[rate] > 0
         assert shown["failed"] == 0
+        assert set(shown["busy"]) == {"gateway", "callers", "busiest_caller", "stores"}
         assert shown["busy"]["gateway"] > 0
     assert done.stdout.splitlines()[2].startswith("| 2 | ")

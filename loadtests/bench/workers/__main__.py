@@ -10,12 +10,14 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
+from loadtests.bench.processor import bound_to
 from loadtests.bench.sidebyside import stores
 from loadtests.bench.sidebyside.machine import machine
 from loadtests.bench.sidebyside.passerelle import passerelle
@@ -59,9 +61,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Where limits and ledger are: `state` for the configuration, `processes` of the stores that are the benchmark's own."""
+
+    state: Mapping[str, str]
+    ledger: str
+    processes: Collection[int]
+
+
 @contextlib.contextmanager
-def _state(ledger: str | None, cores: Sequence[int]) -> Iterator[tuple[dict[str, str], str]]:
-    """Where limits and ledger are kept, and which ledger it is; raises NoStore."""
+def _kept(ledger: str | None, cores: Sequence[int]) -> Iterator[Kept]:
+    """Redis and the ledger's database, started on these cores unless the environment names some; raises NoStore."""
+    before = bound_to(cores)
     with contextlib.ExitStack() as stack:
         with stores.on_core(*cores):
             state = {"redis_url": stack.enter_context(stores.redis()), "redis_prefix": "passerelle-bench"}
@@ -72,7 +84,8 @@ def _state(ledger: str | None, cores: Sequence[int]) -> Iterator[tuple[dict[str,
                     if ledger == "postgres":
                         raise
                     sys.stderr.write(f"{missing}: the ledger is on SQLite\n")
-        yield state, "postgres" if "database_url" in state else "sqlite"
+            started = bound_to(cores) - before - {os.getpid()}
+        yield Kept(state, "postgres" if "database_url" in state else "sqlite", started)
 
 
 async def run(plan: Plan, cores: Cores, ledger: str | None) -> dict[str, Any]:
@@ -80,15 +93,15 @@ async def run(plan: Plan, cores: Cores, ledger: str | None) -> dict[str, Any]:
     about = machine(**cores.named())
     if (own := asyncio.current_task()) is not None:  # so that what was started is ended
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, own.cancel)
-    with tempfile.TemporaryDirectory() as folder, _state(ledger, cores.stores) as (state, kept):
+    with tempfile.TemporaryDirectory() as folder, _kept(ledger, cores.stores) as kept:
         async with loads(cores.callers) as running:
             urls = [load.url for load in running]
 
             def contestant(turn: int, workers: int) -> Contestant:
-                return passerelle(f"turn_{turn}", Path(folder), *urls, on=True, state=state, workers=workers)
+                return passerelle(f"turn_{turn}", Path(folder), *urls, on=True, state=kept.state, workers=workers)
 
-            measured = await measure(plan, cores, running, contestant)
-    return report(measured, about, kept)
+            measured = await measure(plan, cores, running, kept.processes, contestant)
+    return report(measured, about, kept.ledger)
 
 
 def _that_fit(workers: Sequence[int], allowed: int, *, crowded: bool) -> list[int]:
@@ -127,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     sys.stdout.write(table(found))
-    return 0
+    return 0 if found["workers"] else 1
 
 
 if __name__ == "__main__":

@@ -10,14 +10,14 @@ import asyncio
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 
-from loadtests.bench.processor import between, bound_to, spent
+from loadtests.bench.processor import between, families, spent
 from loadtests.bench.sidebyside.servers import Contestant, NotStarted, Server, start
 from loadtests.bench.sidebyside.turns import mirrored
 from loadtests.bench.workers.cores import Cores
@@ -89,8 +89,11 @@ async def _all_there(server: Server, workers: int) -> None:
 class Turn:
     """One number of workers: its gateway, those who call it, and who else is watched."""
 
-    def __init__(self, server: Server, workers: int, loads: Sequence[Load], cores: Cores) -> None:
-        self._server, self._workers, self._loads, self._cores = server, workers, loads, cores
+    def __init__(
+        self, server: Server, workers: int, loads: Sequence[Load], cores: Cores, stores: Collection[int]
+    ) -> None:
+        self._server, self._workers, self._loads = server, workers, loads
+        self._cores, self._stores = cores, stores
 
     async def measure(self, form: str, warm: float, seconds: float, connections: int) -> Form:
         """Ask over so many connections, by all processes of callers at the same time."""
@@ -129,20 +132,26 @@ class Turn:
         }
 
     def _groups(self) -> Mapping[str, list[int]]:
-        own, callers = list(self._server.processes()), [load.pid for load in self._loads]
-        others = set(bound_to(self._cores.stores)) - {*own, *callers}
-        return {"gateway": own, "callers": callers, "stores": sorted(others)}
+        callers = [load.pid for load in self._loads]
+        return {"gateway": [*self._server.processes()], "callers": callers, "stores": [*families(self._stores)]}
 
 
 async def measure(
-    plan: Plan, cores: Cores, running: Sequence[Load], contestant: Callable[[int, int], Contestant]
+    plan: Plan,
+    cores: Cores,
+    running: Sequence[Load],
+    stores: Collection[int],
+    contestant: Callable[[int, int], Contestant],
 ) -> Measured:
-    """Every number of workers, twice; `contestant` makes the gateway of a turn, from the turn's number and its workers."""
+    """Every number of workers, twice; `contestant` makes the gateway of a turn, from the turn's number and its workers.
+
+    `stores` are the processes of the stores, those that they start apart.
+    """
     measured: Measured = {workers: {form: Form() for form in FORMS} for workers in plan.workers}
     for number, workers in enumerate(mirrored(plan.workers)):
         try:
             async with gateway(contestant(number, workers), workers, cores.of(workers)) as server:
-                await _turn(Turn(server, workers, running, cores), workers, plan, measured[workers])
+                await _turn(Turn(server, workers, running, cores, stores), workers, plan, measured[workers])
         except NotStarted as problem:
             sys.stderr.write(f"{workers} workers are left out: {problem}\n")
     return measured
