@@ -97,7 +97,7 @@ async def _ready(servers: Sequence[Server], core: int) -> list[Server]:
 async def run(names: Sequence[str], plan: Plan) -> dict[str, Any]:
     """Measure; what bench.json holds."""
     servers_core, callers_core = cores()
-    about = machine(servers_core, callers_core)
+    about = machine(server_core=servers_core, callers_core=callers_core)
     if about["load_average"] > _BUSY:
         sys.stderr.write(f"this machine is busy (load {about['load_average']}): figures taken now say little\n")
     if (own := asyncio.current_task()) is not None:  # servers that are halted would never end by themselves

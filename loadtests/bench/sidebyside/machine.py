@@ -16,17 +16,19 @@ from loadtests.bench.sidebyside.rivals import LITELLM, PORTKEY
 _PACKAGES = ("aiohttp", "fastapi", "uvicorn", "uvloop")
 
 
-def machine(servers_core: int, callers_core: int) -> dict[str, Any]:
-    """Processor, cores, system, versions, and how busy it was at the start: a quiet machine's load is near 0."""
+def machine(*, litellm: Path = LITELLM, **used: Any) -> dict[str, Any]:
+    """Processor, cores and what is `used` of them, system, versions, and how busy it was at the start.
+
+    A quiet machine's load is near 0.
+    """
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "server_core": servers_core,
-        "callers_core": callers_core,
+        **used,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "load_average": round(os.getloadavg()[0], 2),
-        "versions": {name: version(name) for name in _PACKAGES} | dict(_rivals()),
+        "versions": {name: version(name) for name in _PACKAGES} | dict(_rivals(litellm)),
     }
 
 
@@ -37,10 +39,10 @@ def _processor() -> str:
     return platform.machine()
 
 
-def _rivals() -> Mapping[str, str]:
+def _rivals(litellm: Path) -> Mapping[str, str]:
     """Versions from the other environments, those that are there."""
     found = {}
-    for folder in (LITELLM.parents[1] / "lib").glob("python*/site-packages/litellm-*.dist-info"):
+    for folder in (litellm.parents[1] / "lib").glob("python*/site-packages/litellm-*.dist-info"):
         found["litellm"] = folder.name.removeprefix("litellm-").removesuffix(".dist-info")
     package = PORTKEY.parents[1] / "package.json"
     if package.exists():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from auth.signing import keys_from_folder
 from auth.tokens import Tokens
 from loadtests.bench.sidebyside.servers import Contestant, free_port
 
-_GUARDS = ("language", "terms", "injection", "moderation", "distress", "leaks", "loops")
+GUARDS = ("language", "terms", "injection", "moderation", "distress", "leaks", "loops")
 _MANY = 2**40  # counted, and never reached
 _COUNTED = {"requests_per_minute": _MANY, "tokens_per_minute": _MANY, "concurrent": 100_000}
 
@@ -25,28 +25,42 @@ def toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
         lines.append(f"[{table}]")
         lines += [f"{key} = {json.dumps(value)}" for key, value in entries.items() if key not in inner]
         for key, values in inner.items():
-            lines += [f"[{table}.{key}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
+            lines += [
+                f"[{table}.{json.dumps(key)}]",
+                *(f"{name} = {json.dumps(value)}" for name, value in values.items()),
+            ]
     return "\n".join(lines) + "\n"
 
 
-def _tables(folder: Path, port: int, upstream: str, *, on: bool) -> dict[str, dict[str, Any]]:
-    off: dict[str, Any] = {guard: {"mode": "off"} for guard in _GUARDS} | {"personal_data": {"outside": "allow"}}
+def _tables(folder: Path, port: int, replicas: Sequence[str], model: str, *, on: bool) -> dict[str, dict[str, Any]]:
+    off: dict[str, Any] = {guard: {"mode": "off"} for guard in GUARDS} | {"personal_data": {"outside": "allow"}}
     return {
-        "server": {"port": port, "workers": 1},
+        "server": {"port": port},
         "state": {"directory": str(folder / "state")},
         "limits": {**_COUNTED, "tenant": dict(_COUNTED)},
         "guards": {} if on else off,
-        "targets": {"local": {"kind": "vllm", "urls": [upstream], "model": "m"}},
-        "models": {"m": {"targets": ["local"]}},
+        "targets": {"local": {"kind": "vllm", "urls": list(replicas), "model": model}},
+        "models": {model: {"targets": ["local"]}},
     }
 
 
 def passerelle(
-    name: str, folder: Path, upstream: str, *, on: bool, state: Mapping[str, str] | None = None
+    name: str,
+    folder: Path,
+    *upstreams: str,
+    on: bool,
+    state: Mapping[str, str] | None = None,
+    workers: int = 1,
+    model: str = "m",
+    annotating: Sequence[str] = (),
 ) -> Contestant:
-    """One installation of its own below `folder`; `state` names a database and a Redis."""
+    """One installation of its own below `folder`, in front of the replicas `upstreams` of one model.
+
+    `state` names a database and a Redis. The guards named in `annotating` do their work and say what they found, no more.
+    """
     port, home = free_port(), folder / name
-    tables = _tables(home, port, upstream, on=on)
+    tables = _tables(home, port, upstreams, model, on=on)
+    tables["guards"] |= {guard: {"mode": "annotate"} for guard in annotating}
     tables["targets"]["local"]["concurrency"] = 0  # the callers are as many as they are
     tables["state"] |= state or {}
     home.mkdir()
@@ -57,7 +71,7 @@ def passerelle(
     return Contestant(
         name,
         f"http://127.0.0.1:{port}",
-        [sys.executable, "-m", "gateway.cli", "gateway", "--config", str(config), "--workers", "1"],
+        [sys.executable, "-m", "gateway.cli", "gateway", "--config", str(config), "--workers", str(workers)],
         headers={"authorization": f"Bearer {token}"},
         ready="/livez",
     )

@@ -18,14 +18,14 @@ class NotInstalled(Exception):
     """The message says what would install it."""
 
 
-def litellm(folder: Path, upstream: str) -> Contestant:
+def litellm(folder: Path, upstream: str, *, model: str = "m", program: Path = LITELLM) -> Contestant:
     """LiteLLM's proxy: one worker, one model, the master key checked, no database, no telemetry, nothing fetched."""
-    if not LITELLM.exists():
+    if not program.exists():
         raise NotInstalled("litellm is not installed: make .venv-litellm/ready")
     port, key = free_port(), f"sk-{secrets.token_hex(16)}"
-    model = {"model": "openai/m", "api_base": upstream, "api_key": "none"}
+    parameters = {"model": f"openai/{model}", "api_base": upstream, "api_key": "none"}
     config = {
-        "model_list": [{"model_name": "m", "litellm_params": model}],
+        "model_list": [{"model_name": model, "litellm_params": parameters}],
         "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
         "litellm_settings": {"telemetry": False},
     }
@@ -34,7 +34,7 @@ def litellm(folder: Path, upstream: str) -> Contestant:
     return Contestant(
         "litellm",
         f"http://127.0.0.1:{port}",
-        [str(LITELLM), "--config", str(path), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"],
+        [str(program), "--config", str(path), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"],
         environment={
             "LITELLM_MASTER_KEY": key,
             "LITELLM_TELEMETRY": "False",

@@ -1,4 +1,4 @@
-"""Starts the contestants' servers, pins them to one core, lets one of them run at a time, and says how much memory they have."""
+"""Starts the contestants' servers, pins them to cores, lets one of them run at a time, and says how much memory they have."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ class Server:
         self._log.seek(0)
         return self._log.read().decode(errors="replace")[-1500:]
 
-    def pin(self, core: int) -> None:
-        """Keep it on this core from now on: all its threads, whose threads and processes will inherit that."""
+    def pin(self, *cores: int) -> None:
+        """Keep it on these cores from now on: all its threads, whose threads and processes will inherit that."""
         for _ in range(2):  # one may have been started while the others were pinned
-            for pid in self._session():
+            for pid in self.processes():
                 for thread in Path(f"/proc/{pid}/task").iterdir():
                     with contextlib.suppress(OSError):
-                        os.sched_setaffinity(int(thread.name), {core})
+                        os.sched_setaffinity(int(thread.name), cores)
 
     def halt(self) -> None:
         """Let it do nothing until `go`, lest it take time from the one whose turn it is."""
@@ -94,9 +94,10 @@ class Server:
 
     def rss_mb(self) -> float:
         """Resident memory of all its processes, megabytes; pages that they share count in each."""
-        return sum(_resident_mb(pid) for pid in self._session())
+        return sum(_resident_mb(pid) for pid in self.processes())
 
-    def _session(self) -> Iterator[int]:
+    def processes(self) -> Iterator[int]:
+        """The ids of those that live."""
         if self._process is None:
             return
         for entry in Path("/proc").iterdir():

@@ -21,10 +21,10 @@ class NoStore(Exception):
 
 
 @contextlib.contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """What is started in here stays on this core: a process has the cores of the thread that started it."""
+def on_core(*cores: int) -> Iterator[None]:
+    """What is started in here stays on these cores: a process has the cores of the thread that started it."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from loadtests.bench.sidebyside.arrivals import Arrivals, Times
 from loadtests.bench.sidebyside.client import requests
@@ -22,6 +23,7 @@ from loadtests.bench.sidebyside.servers import Server
 
 RATE_SHARE = 0.5  # of the slowest one's capacity
 _CONNECTIONS = 256  # at most, at the fixed rate
+_Turn = TypeVar("_Turn")
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ QUICK = Plan(
 )
 
 
-def mirrored(names: Sequence[str]) -> list[str]:
+def mirrored(names: Sequence[_Turn]) -> list[_Turn]:
     """Every name in turn, and back again."""
     return [*names, *reversed(names)]
 
