@@ -15,6 +15,7 @@ import aiohttp
 import orjson
 
 from gateway import events, failure
+from gateway.deadline import Deadline
 from gateway.events import Chunk, Part
 from gateway.failure import Failure
 from gateway.settings import Times
@@ -27,6 +28,7 @@ _METRICS = ("text/plain", "application/openmetrics-text")
 _ERROR_BYTES = 64 * 1024
 _WHOLE_BYTES = 128 * 1024 * 1024  # 2,048 vectors of 3,072 numbers are about half of it
 _DONE = b"[DONE]"
+_NO_ANSWER: Final = "no answer within the first-content limit"
 _KEEP_ALIVE_SECONDS = 4  # vLLM closes idle connections after 5 s: ours must go first
 
 
@@ -59,17 +61,21 @@ class Upstream:
 
     def stream(self, url: str, key: str | None, body: bytes, request_id: str, trace: Headers = _NONE) -> Stream:
         """Asks `url` for a streamed completion, once entered. `trace` are headers that join its spans to ours."""
-        deadline = asyncio.get_running_loop().time() + self._times.total
-        return Stream(self._send(url, key, body, request_id, trace, deadline), self._times, deadline)
+        return Stream(self._send(url, key, body, request_id, trace), self._times)
 
     async def whole(self, url: str, key: str | None, body: bytes, request_id: str, trace: Headers = _NONE) -> Chunk:
         """Asks `url` for an answer in one JSON object; raises as `stream` does."""
         deadline = asyncio.get_running_loop().time() + self._times.total
-        response = await self._send(url, key, body, request_id, trace, deadline)
+        until = min(asyncio.get_running_loop().time() + self._times.first_content, deadline)
+        try:
+            async with asyncio.timeout_at(until):
+                response = await self._send(url, key, body, request_id, trace)
+        except TimeoutError as error:
+            raise failure.timeout(_NO_ANSWER) from error
         try:
             if response.status != 200:
                 raise await _refusal(response, self._times.idle)
-            answer = events.chunk(await _read_whole(response, deadline, _WHOLE_BYTES))
+            answer = events.chunk(await _read_whole(response, Deadline(deadline), _WHOLE_BYTES))
             response.release()
         finally:
             response.close()
@@ -113,24 +119,22 @@ class Upstream:
         return self._session
 
     async def _send(
-        self, url: str, key: str | None, body: bytes, request_id: str, trace: Headers, deadline: float
+        self, url: str, key: str | None, body: bytes, request_id: str, trace: Headers
     ) -> aiohttp.ClientResponse:
         headers = {"content-type": "application/json", "x-request-id": request_id, **trace}
         if key:
             headers["authorization"] = f"Bearer {key}"
-        until = min(asyncio.get_running_loop().time() + self._times.first_content, deadline)
         for attempt in (1, 2):
             try:
-                async with asyncio.timeout_at(until):
-                    return await self._open().post(url, data=body, headers=headers, allow_redirects=False)
+                return await self._open().post(url, data=body, headers=headers, allow_redirects=False)
             except aiohttp.ServerDisconnectedError as error:
                 # A kept connection that the server closed meanwhile: the request was not read, so it may be sent again.
                 if attempt == 2:
                     raise failure.unavailable("connection closed before an answer") from error
             except (aiohttp.ServerTimeoutError, aiohttp.ClientConnectorError) as error:
                 raise failure.unavailable(f"cannot connect: {type(error).__name__}") from error
-            except TimeoutError as error:
-                raise failure.timeout("no answer within the first-content limit") from error
+            except TimeoutError:
+                raise  # the caller's limit
             except (aiohttp.ClientError, OSError) as error:
                 raise failure.failed(f"broken exchange: {type(error).__name__}") from error
         raise AssertionError("unreachable")
@@ -147,29 +151,38 @@ class Stream:
         GatewayError: the request itself was refused.
     """
 
-    def __init__(self, sending: Coroutine[Any, Any, aiohttp.ClientResponse], times: Times, deadline: float) -> None:
-        """`sending` asks; everything ends at `deadline`, a time of the event loop."""
-        self._sending, self._idle, self._deadline = sending, times.idle, deadline
-        self._until = min(deadline, asyncio.get_running_loop().time() + times.first_content)
+    def __init__(self, sending: Coroutine[Any, Any, aiohttp.ClientResponse], times: Times) -> None:
+        """`sending` asks."""
+        now = asyncio.get_running_loop().time()
+        self._sending, self._idle, self._last = sending, times.idle, now + times.total
+        self._due = Deadline(min(self._last, now + times.first_content))
         self._parser = EventParser()
         self._response: aiohttp.ClientResponse | None = None
         self._problem: Failure | None = None
         self._ended = self._whole = False
 
     async def __aenter__(self) -> Self:
-        response = self._response = await self._sending
+        try:
+            with self._due:
+                response = self._response = await self._sending
+        except TimeoutError as error:
+            raise failure.timeout(_NO_ANSWER) from error
+        finally:
+            if self._response is None:
+                self._due.close()
         try:
             if response.status != 200:
                 raise await _refusal(response, self._idle)
             if response.content_type not in ("text/event-stream", "application/json"):
                 raise failure.failed(f"content type {response.content_type} instead of an event stream")
         except BaseException:
-            response.close()
+            await self.__aexit__()
             raise
         self._whole = response.content_type == "application/json"  # a server that cannot stream answers in one piece
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._due.close()
         if self._response is not None:
             self._response.close()
 
@@ -182,9 +195,9 @@ class Stream:
             raise self._problem
         if self._whole and not self._ended:
             self._ended = True
-            return [_as_delta(events.chunk(await _read_whole(response, self._until, MAX_EVENT_BYTES)))]
+            return [_as_delta(events.chunk(await _read_whole(response, self._due, MAX_EVENT_BYTES)))]
         while not self._ended:
-            if batch := self._batch(await _read(response, self._until)):
+            if batch := self._batch(await _read(response, self._due)):
                 return batch
             if self._problem is not None:
                 raise self._problem
@@ -206,7 +219,7 @@ class Stream:
         except Failure as problem:
             self._problem = problem
         if any(map(events.has_content, batch)):
-            self._until = min(self._deadline, asyncio.get_running_loop().time() + self._idle)
+            self._due.move(min(self._last, asyncio.get_running_loop().time() + self._idle))
         return batch
 
 
@@ -239,11 +252,11 @@ def _length(given: Any) -> int | None:
     return given if type(given) is int and given > 0 else None
 
 
-async def _read(response: aiohttp.ClientResponse, until: float) -> bytes:
+async def _read(response: aiohttp.ClientResponse, due: Deadline) -> bytes:
     try:
-        if data := response.content.read_nowait():  # it is here already: a timer would cost more than the read
+        if not due.over() and (data := response.content.read_nowait()):  # here already: nothing to wait for
             return data
-        async with asyncio.timeout_at(until):
+        with due:
             return await response.content.readany()
     except TimeoutError as error:
         raise failure.timeout("silent for longer than the limit") from error
@@ -251,12 +264,15 @@ async def _read(response: aiohttp.ClientResponse, until: float) -> bytes:
         raise failure.failed(f"cut: {type(error).__name__}") from error
 
 
-async def _read_whole(response: aiohttp.ClientResponse, until: float, limit: int) -> bytes:
+async def _read_whole(response: aiohttp.ClientResponse, due: Deadline, limit: int) -> bytes:
     body = bytearray()
-    while data := await _read(response, until):
-        body += data
-        if len(body) > limit:
-            raise failure.failed("an answer that is too large")
+    try:
+        while data := await _read(response, due):
+            body += data
+            if len(body) > limit:
+                raise failure.failed("an answer that is too large")
+    finally:
+        due.close()
     return bytes(body)
 
 
