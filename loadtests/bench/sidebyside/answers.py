@@ -38,11 +38,6 @@ class Answer:
     stream_head: bytes
     events: tuple[bytes, ...]
 
-    @property
-    def streamed(self) -> bytes:
-        """The whole stream."""
-        return self.stream_head + b"".join(self.events)
-
 
 @cache
 def answer(count: int) -> Answer:
