@@ -73,13 +73,16 @@ def usage(prompt: int, completion: int) -> dict[str, Any]:
     return {**chunk({}), "choices": [], "usage": counts}
 
 
-def says(*texts: str, finish: str = "stop", prompt: int = 7) -> Script:
-    """A whole answer, one token a text, with usage."""
+def says(*texts: str, finish: str = "stop", prompt: int = 7, pause: float = 0.0) -> Script:
+    """A whole answer, one token a text, with usage; `pause` seconds after each token, or all at once."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.head()
         await exchange.event(chunk({"role": "assistant", "content": ""}))
-        await exchange.text(*texts)
+        for text in texts:
+            await exchange.text(text)
+            if pause:
+                await asyncio.sleep(pause)
         await exchange.event(chunk({}, finish=finish))
         await exchange.event(usage(prompt, len(texts)))
         await exchange.event("[DONE]")

@@ -14,7 +14,11 @@ from tests.gateway.figures import Figures, scraped
 from tests.house import MODEL, House, house
 from tests.upstream import refuses, says
 
-FRENCH = says("Vous pouvez suivre votre avis sur cette page. ", "Écrivez à jean.dupont@exemple.fr pour en savoir plus.")
+FRENCH = says(
+    "Vous pouvez suivre votre avis sur cette page. ",
+    "Écrivez à jean.dupont@exemple.fr pour en savoir plus.",
+    pause=0.02,  # between tokens that come together nobody measures a time
+)
 ENGLISH = says("This is an answer that nobody wanted in English. ", "You may follow your feedback there.")
 
 
