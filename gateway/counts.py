@@ -23,7 +23,7 @@ _REASONS: Final = (
     (("status 429",), "status_429"),
     (("status 4",), "status_4xx"),
     (("status 5",), "status_5xx"),
-    (("no answer within", "silent for"), "timeout"),
+    (("no answer within", "silent for", "not done within"), "timeout"),
     (("cannot connect", "connection closed"), "connect"),
     (("cut", "broken exchange"), "cut"),
     (("content type", "malformed", "an event", "an error event", "an answer that", "not one vector"), "malformed"),

@@ -29,12 +29,13 @@ async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, None])
     task = asyncio.current_task()
     if task is None:
         raise RuntimeError("work is raced against its client within a task")
-    cancelled_before, left = task.cancelling(), False
+    cancelled_before, left, over = task.cancelling(), False, False
 
     def leave(_: asyncio.Task[None]) -> None:
         nonlocal left
-        left = True
-        task.cancel()
+        if not over:  # it may be called although it was removed: with the end of the work, in the same turn of the loop
+            left = True
+            task.cancel()
 
     # The work stays in the task of the request, as in asyncio.timeout: a second one would cost more than all else here.
     gone = asyncio.ensure_future(_disconnected(receive))
@@ -46,6 +47,7 @@ async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, None])
             raise ClientClosed from None
         raise
     finally:
+        over = True
         gone.remove_done_callback(leave)
         gone.cancel()
 

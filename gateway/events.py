@@ -60,7 +60,7 @@ class _Delta(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 class _Choice(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     delta: _Delta
-    index: int = 0
+    index: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
     logprobs: None = None
     finish_reason: None = None
     stop_reason: None = None
@@ -84,7 +84,7 @@ def parts(events: Iterable[bytes]) -> Iterator[Part]:
     for event in events:
         try:
             token = _token(event)
-        except ValueError:  # more than a token, or none: whatever msgspec cannot make of it
+        except (ValueError, RecursionError):  # more than a token, or none: whatever msgspec cannot make of it
             if run is not None:
                 yield run
                 run = None

@@ -197,6 +197,10 @@ class Stream:
             self._ended = True
             return [_as_delta(events.chunk(await _read_whole(response, self._due, MAX_EVENT_BYTES)))]
         while not self._ended:
+            if (
+                asyncio.get_running_loop().time() >= self._last
+            ):  # also of a server from which there is always more to read
+                raise failure.timeout("not done within the total limit")
             if batch := self._batch(await _read(response, self._due)):
                 return batch
             if self._problem is not None:
@@ -254,7 +258,7 @@ def _length(given: Any) -> int | None:
 
 async def _read(response: aiohttp.ClientResponse, due: Deadline) -> bytes:
     try:
-        if not due.over() and (data := response.content.read_nowait()):  # here already: nothing to wait for
+        if data := response.content.read_nowait():  # here already: nothing to wait for
             return data
         with due:
             return await response.content.readany()

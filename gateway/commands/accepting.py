@@ -40,6 +40,11 @@ class Acceptor:
         if self._paused is not None:
             self._paused.cancel()
 
+    async def settled(self) -> None:
+        """Wait until whatever was taken is known to the server."""
+        if self._connecting:
+            await asyncio.wait(self._connecting)
+
     def _resume(self) -> None:
         self._loop.add_reader(self._listening, self._accept)
 

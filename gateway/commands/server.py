@@ -124,6 +124,8 @@ class Server(uvicorn.Server):
             acceptor.close()
         for each in sockets or ():
             each.close()
+        for acceptor in self._acceptors:
+            await acceptor.settled()
         await self._last_answers()
         await self._cut()
         try:

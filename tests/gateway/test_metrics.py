@@ -92,6 +92,7 @@ def test_the_time_between_tokens_is_the_mean_of_an_answer() -> None:
         ("status 503", "status_5xx"),
         ("no answer within the first-content limit", "timeout"),
         ("silent for longer than the limit", "timeout"),
+        ("not done within the total limit", "timeout"),
         ("cannot connect: ClientConnectorError", "connect"),
         ("connection closed before an answer", "connect"),
         ("cut before its end", "cut"),
