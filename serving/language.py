@@ -118,10 +118,19 @@ def letters(text: str) -> int:
     return len(_LETTER.findall(text))
 
 
+def has_letters(text: str, count: int) -> bool:
+    """Whether it has so many letters."""
+    return _ascii_letters(text) >= count or letters(text) >= count
+
+
+def _ascii_letters(text: str) -> int:
+    # Counting bytes is ten times as fast, and most of French is ASCII.
+    return len(text.encode("utf-8", "ignore").translate(None, _NO_ASCII_LETTER))
+
+
 def enough(text: str) -> bool:
     """Whether the detector has enough to go by. Scripts of South and Southeast Asia write vowels as marks, which count."""
-    # Counting bytes is ten times as fast, and most of French is ASCII.
-    if len(text.encode("utf-8", "ignore").translate(None, _NO_ASCII_LETTER)) >= MIN_LETTERS:
+    if _ascii_letters(text) >= MIN_LETTERS:
         return True
     if text.isascii():
         return False

@@ -106,7 +106,7 @@ async def test_new_workers_take_over_under_load_and_nobody_notices(
         assert not before & workers_of(gateway)
         assert load.wrong == []
         await ends(gateway, await stop(gateway), 10)
-    assert len(load.answered) > 50
+    assert len(load.answered) > len(callers)  # each has asked again and again
     written = Counter((row["request_id"], row["state"], row["kind"]) for row in await ledger(database_url))
     assert written == Counter((number, "completed", "settle") for number in load.answered)
 
