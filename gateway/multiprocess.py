@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from prometheus_client import Metric
+from prometheus_client import Metric, values
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
@@ -29,6 +29,10 @@ class Workers:
         self._where = where
         self._own = os.open(where / f"{os.getpid()}.worker", os.O_WRONLY | os.O_CREAT, 0o600)
         fcntl.flock(self._own, fcntl.LOCK_EX)
+        if values.ValueClass is not values.MutexValue:
+            # By itself it asks the system at every count whether the process has forked meanwhile, which no worker does.
+            process = os.getpid()
+            values.ValueClass = values.MultiProcessValue(lambda: process)
 
     def collect(self, shown: Callable[[Metric, dict[str, str]], bool]) -> list[Metric]:
         """What all of them have counted and show now; `shown` says which value of a gauge is shown still."""
