@@ -62,13 +62,9 @@ class Choice:
         if logprobs:  # also of a token without text, such as half a character
             self._logprobs.append((self._received, logprobs))
         for field in GATED:
-            text = delta.get(field)
-            if not text:
-                continue
-            if not self._spaced:  # a tokenizer may leave out the space before its first word
-                text, self._spaced = (f" {text}" if text[0].isalnum() else text), True
-            for piece in _pieces(text):
-                yield from self._text(field, self._gate(field).feed(piece))
+            for text in self._after_space(filter(None, (delta.get(field),))):
+                for piece in _pieces(text):
+                    yield from self._text(field, self._gate(field).feed(piece))
         rest = {key: value for key, value in delta.items() if key not in _WITHHELD and value is not None}
         if rest:
             yield from self._flush()

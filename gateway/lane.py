@@ -8,6 +8,7 @@ inside the middlewares of ours. FastAPI knows them all the same: it documents th
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -21,6 +22,7 @@ from auth.errors import AuthError
 from gateway.errors import GatewayError
 
 Answering = Callable[[Request], Awaitable[Response]]
+Rendered = Callable[[Request, Exception], Awaitable[Response]]  # makes the answer to an error
 
 
 class Gateway(FastAPI):
@@ -28,22 +30,19 @@ class Gateway(FastAPI):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._short: Mapping[str, Answering] = {}
-        self._rendered: Callable[[Request, Exception], Awaitable[Response]] | None = None
+        self._lanes: dict[str, Callable[[Route], ASGIApp]] = {}
 
-    def shorten(
-        self, answering: Mapping[str, Answering], rendered: Callable[[Request, Exception], Awaitable[Response]]
-    ) -> None:
+    def shorten(self, answering: Mapping[str, Answering], rendered: Rendered) -> None:
         """Have POSTs to the paths of `answering` answered by it; `rendered` makes answers of its errors."""
-        self._short, self._rendered = answering, rendered
+        self._lanes = {path: partial(Lane, each, rendered) for path, each in answering.items()}
 
     def build_middleware_stack(self) -> ASGIApp:
         """See FastAPI. Each way has the middlewares that were added."""
         known = [context.original_route for context in iter_route_contexts(self.routes)]
         found = {route.path: route for route in known if isinstance(route, Route)}
         lanes: dict[str, ASGIApp] = {}
-        for path, answering in self._short.items():
-            lane: ASGIApp = Lane(answering, found[path], self._rendered)
+        for path, made in self._lanes.items():
+            lane = made(found[path])
             for middleware, args, options in reversed(self.user_middleware):
                 lane = middleware(lane, *args, **options)
             lanes[path] = lane
@@ -60,13 +59,8 @@ class Gateway(FastAPI):
 class Lane:
     """ASGI: one route, whose errors are rendered."""
 
-    def __init__(
-        self,
-        answering: Answering,
-        route: Route,
-        rendered: Callable[[Request, Exception], Awaitable[Response]] | None,
-    ) -> None:
-        self._answering, self._route, self._rendered = answering, route, rendered
+    def __init__(self, answering: Answering, rendered: Rendered, route: Route) -> None:
+        self._answering, self._rendered, self._route = answering, rendered, route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -75,6 +69,4 @@ class Lane:
         try:
             await (await self._answering(http))(scope, receive, send)
         except (GatewayError, AuthError) as error:
-            if self._rendered is None:
-                raise
             await (await self._rendered(http, error))(scope, receive, send)

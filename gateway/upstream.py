@@ -28,7 +28,6 @@ _METRICS = ("text/plain", "application/openmetrics-text")
 _ERROR_BYTES = 64 * 1024
 _WHOLE_BYTES = 128 * 1024 * 1024  # 2,048 vectors of 3,072 numbers are about half of it
 _DONE = b"[DONE]"
-_NO_ANSWER: Final = "no answer within the first-content limit"
 _KEEP_ALIVE_SECONDS = 4  # vLLM closes idle connections after 5 s: ours must go first
 
 
@@ -66,19 +65,19 @@ class Upstream:
     async def whole(self, url: str, key: str | None, body: bytes, request_id: str, trace: Headers = _NONE) -> Chunk:
         """Asks `url` for an answer in one JSON object; raises as `stream` does."""
         deadline = asyncio.get_running_loop().time() + self._times.total
-        until = min(asyncio.get_running_loop().time() + self._times.first_content, deadline)
+        due = Deadline(min(asyncio.get_running_loop().time() + self._times.first_content, deadline))
+        response: aiohttp.ClientResponse | None = None
         try:
-            async with asyncio.timeout_at(until):
-                response = await self._send(url, key, body, request_id, trace)
-        except TimeoutError as error:
-            raise failure.timeout(_NO_ANSWER) from error
-        try:
+            response = await _answered(self._send(url, key, body, request_id, trace), due)
             if response.status != 200:
                 raise await _refusal(response, self._times.idle)
-            answer = events.chunk(await _read_whole(response, Deadline(deadline), _WHOLE_BYTES))
+            due.move(deadline)
+            answer = events.chunk(await _read_whole(response, due, _WHOLE_BYTES))
             response.release()
         finally:
-            response.close()
+            due.close()
+            if response is not None:
+                response.close()
         return answer
 
     async def serves(self, url: str, key: str | None, model: str) -> Serving:
@@ -163,14 +162,7 @@ class Stream:
 
     async def __aenter__(self) -> Self:
         try:
-            with self._due:
-                response = self._response = await self._sending
-        except TimeoutError as error:
-            raise failure.timeout(_NO_ANSWER) from error
-        finally:
-            if self._response is None:
-                self._due.close()
-        try:
+            response = self._response = await _answered(self._sending, self._due)
             if response.status != 200:
                 raise await _refusal(response, self._idle)
             if response.content_type not in ("text/event-stream", "application/json"):
@@ -227,6 +219,15 @@ class Stream:
         return batch
 
 
+async def _answered(sending: Coroutine[Any, Any, aiohttp.ClientResponse], due: Deadline) -> aiohttp.ClientResponse:
+    """The answer to what is sent, of which the head is there in time; raises Failure."""
+    try:
+        with due:
+            return await sending
+    except TimeoutError as error:
+        raise failure.timeout("no answer within the first-content limit") from error
+
+
 def _as_delta(chunk: Chunk) -> Chunk:
     for choice in chunk.get("choices") or ():
         choice["delta"] = choice.pop("message", None)
@@ -270,13 +271,10 @@ async def _read(response: aiohttp.ClientResponse, due: Deadline) -> bytes:
 
 async def _read_whole(response: aiohttp.ClientResponse, due: Deadline, limit: int) -> bytes:
     body = bytearray()
-    try:
-        while data := await _read(response, due):
-            body += data
-            if len(body) > limit:
-                raise failure.failed("an answer that is too large")
-    finally:
-        due.close()
+    while data := await _read(response, due):
+        body += data
+        if len(body) > limit:
+            raise failure.failed("an answer that is too large")
     return bytes(body)
 
 

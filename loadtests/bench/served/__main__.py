@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
-import json
 import shlex
-import signal
 import sys
 import tempfile
 import time
@@ -16,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import uvloop
 
+from loadtests.bench.command import STOPPED, as_json, measured, numbers
 from loadtests.bench.served.contestants import NAMES, TRIPPED, USUAL, makers
 from loadtests.bench.served.report import report, table
 from loadtests.bench.served.tool import Tool
@@ -86,8 +83,6 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     await _served(vllm, options.model)
     tool = Tool(shlex.split(options.bench), options.model, options.tokenizer, options.input_len, options.output_len)
     plan = Plan(options.at_once, options.seed, options.prompts, twice=options.twice)
-    if (own := asyncio.current_task()) is not None:  # so that what was started is ended
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, own.cancel)
     about = machine(litellm=options.litellm)
     with tempfile.TemporaryDirectory() as folder:
         ways = makers(
@@ -116,16 +111,6 @@ def _chosen(known: Sequence[str]) -> Callable[[str], list[str]]:
     return read
 
 
-def _numbers(text: str) -> list[int]:
-    found = sorted({int(each) for each in text.split(",")})
-    if found[0] < 1:
-        raise ValueError
-    return found
-
-
-_numbers.__name__ = "list of numbers"  # what argparse calls it
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m loadtests.bench.served",
@@ -138,8 +123,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", required=True, metavar="NAME", help="the name that vLLM serves it by; the gateways publish the same")
     add("--tokenizer", required=True, metavar="FOLDER", help="with the model's tokenizer, for the tool that asks")
     add("--bench", default="vllm bench serve", metavar="COMMAND", help="the tool; default: %(default)s")
-    numbers = [1, 16, 64, 256, 512]
-    add("--at-once", type=_numbers, default=numbers, metavar="N,…", help="requests at once (1,16,64,256,512)")
+    add(
+        "--at-once",
+        type=numbers,
+        default=[1, 16, 64, 256, 512],
+        metavar="N,…",
+        help="requests at once (1,16,64,256,512)",
+    )
     add(
         "--prompts", type=int, metavar="N", help="of each run; default: 4 for each at once, 2 for the most, 32 at least"
     )
@@ -171,16 +161,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print the table, write the JSON."""
     options = _parser().parse_args(argv)
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            found = runner.run(run(options))
+        found = measured(run(options))
     except NoModel as missing:
         sys.stderr.write(f"{missing}\n")
         return 2
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        sys.stderr.write("stopped: nothing is written\n")
-        return 130
+    if found is None:
+        return STOPPED
     if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(as_json(found), encoding="utf-8")
     sys.stdout.write(table(found))
     return 0 if found["lines"] else 1
 

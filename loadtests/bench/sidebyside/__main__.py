@@ -6,17 +6,14 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
-import json
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
+from loadtests.bench.command import STOPPED, as_json, measured
 from loadtests.bench.sidebyside import rivals, stores
 from loadtests.bench.sidebyside.fake import fake
 from loadtests.bench.sidebyside.figures import NAMES, report
@@ -100,8 +97,6 @@ async def run(names: Sequence[str], plan: Plan) -> dict[str, Any]:
     about = machine(server_core=servers_core, callers_core=callers_core)
     if about["load_average"] > _BUSY:
         sys.stderr.write(f"this machine is busy (load {about['load_average']}): figures taken now say little\n")
-    if (own := asyncio.current_task()) is not None:  # servers that are halted would never end by themselves
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, own.cancel)
     with tempfile.TemporaryDirectory() as folder:
         async with fake() as upstream:
             with _started(names, Path(folder), upstream.url, callers_core) as servers:
@@ -144,13 +139,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     given = {name: getattr(options, name) for name in ("seconds", "arrivals_seconds") if getattr(options, name)}
     plan = dataclasses.replace(QUICK if options.quick else Plan(), **given)
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            found = runner.run(run(options.only, plan))
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        sys.stderr.write("stopped: nothing is written\n")
-        return 130
-    written = {options.json: json.dumps(found, indent=2) + "\n", options.table: table(found), options.plot: plot(found)}
+    found = measured(run(options.only, plan))
+    if found is None:
+        return STOPPED
+    written = {options.json: as_json(found), options.table: table(found), options.plot: plot(found)}
     for path, text in written.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
-import json
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -15,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
+from loadtests.bench.command import STOPPED, as_json, measured, numbers
 from loadtests.bench.processor import bound_to
 from loadtests.bench.sidebyside import stores
 from loadtests.bench.sidebyside.machine import machine
@@ -33,16 +29,6 @@ _EXAMPLE = """example:
 """
 
 
-def _numbers(text: str) -> list[int]:
-    try:
-        found = sorted({int(each) for each in text.split(",")})
-    except ValueError:
-        found = []
-    if not found or found[0] < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers above 0, as 1,2,4,8")
-    return found
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m loadtests.bench.workers",
@@ -51,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--workers", type=_numbers, default=[1, 2, 4, 8], metavar="N,…", help="how many, in turn (1,2,4,8)")
+    add("--workers", type=numbers, default=[1, 2, 4, 8], metavar="N,…", help="how many, in turn (1,2,4,8)")
     add("--seconds", type=float, default=Plan.seconds, help="of each measurement (%(default)g)")
     add("--connections-per-worker", type=int, default=16, metavar="N", help="that ask at once (%(default)d)")
     add("--loads", type=int, metavar="K", help="processes of callers; default: one on each core that is left")
@@ -91,8 +77,6 @@ def _kept(ledger: str | None, cores: Sequence[int]) -> Iterator[Kept]:
 async def run(plan: Plan, cores: Cores, ledger: str | None) -> dict[str, Any]:
     """Measure; what the JSON holds. Raises NoStore, LoadEnded."""
     about = machine(**cores.named())
-    if (own := asyncio.current_task()) is not None:  # so that what was started is ended
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, own.cancel)
     with tempfile.TemporaryDirectory() as folder, _kept(ledger, cores.stores) as kept:
         async with loads(cores.callers) as running:
             urls = [load.url for load in running]
@@ -129,16 +113,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan = Plan(workers, options.seconds, **brief, connections_per_worker=options.connections_per_worker)
     cores = layout(allowed, max(workers), loads=options.loads, crowded=options.crowded)
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            found = runner.run(run(plan, cores, options.ledger))
+        found = measured(run(plan, cores, options.ledger))
     except (stores.NoStore, LoadEnded) as missing:
         sys.stderr.write(f"{missing}\n")
         return 1
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        sys.stderr.write("stopped: nothing is written\n")
-        return 130
+    if found is None:
+        return STOPPED
     if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(as_json(found), encoding="utf-8")
     sys.stdout.write(table(found))
     return 0 if found["workers"] else 1
 
