@@ -5,7 +5,7 @@ Chunks follow the OpenAI API reference, "The chat completion chunk object".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from gateway.choice import GATED, Choice
@@ -60,7 +60,7 @@ class Answer:
         """The gates of all choices."""
         return [gate for choice in self._choices.values() for gate in choice.gates]
 
-    def take(self, part: Part) -> Iterator[Chunk]:
+    def take(self, part: Part) -> Iterable[Chunk]:
         """What may leave now that `part` has come, piece by piece: what stands before a violation still leaves.
 
         Raises:
@@ -69,14 +69,23 @@ class Answer:
         """
         return self._said(part) if isinstance(part, Run) else self._taken(part)
 
-    def _said(self, run: Run) -> Iterator[Chunk]:
+    def _said(self, run: Run) -> Iterable[Chunk]:
         choice = self._choice(run.index)
         if choice.finish is not None:
-            return
+            return ()
         counts, deltas = list[int](), self.deltas
         for text, count in zip(run.texts, run.counts, strict=True):
             deltas += bool(text)
             counts.append(deltas if count is None else count)
+        if not choice.free:
+            return self._gated(choice, run, counts)
+        self.deltas = deltas
+        if run.usage is not None:
+            self.usage = run.usage.by(counts[-1])
+        said = "".join(run.texts)
+        return (self.wrap(choice, choice.pass_on(said, counts[-1])),) if said else ()
+
+    def _gated(self, choice: Choice, run: Run, counts: list[int]) -> Iterator[Chunk]:
         try:
             yield from self._wrapped(choice, choice.say(run.texts, counts))
         finally:  # a violation ends the count where it stands

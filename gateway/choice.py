@@ -97,6 +97,19 @@ class Choice:
         if stopped is not None:
             raise stopped
 
+    @property
+    def free(self) -> bool:
+        """Whether what comes next leaves as it is: `pass_on` does then what `say` does."""
+        return self._spaced and not (self._strip or self._marks or self._logprobs) and self._gate("content").free
+
+    def pass_on(self, text: str, tokens: int) -> dict[str, Any]:
+        """The delta of a text that comes while the choice is `free`; the try has made so many tokens by its end."""
+        self._received += len(text)
+        self._delivered += len(text)
+        self.tokens = tokens
+        self.said.append(text)
+        return {"delta": self._with_role({"content": self._gate("content").feed(text)})}
+
     def _together(self, texts: Iterable[str]) -> Iterator[tuple[str, int]]:
         """Tokens joined, and how many, so that they pass the gate at once where no sentence can end.
 

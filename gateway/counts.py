@@ -5,6 +5,7 @@ Labels are bounded, by this code or by the configuration. Tenants, users and key
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Generic, TypeVar
 
@@ -55,6 +56,8 @@ class Counts:
             return Children(Histogram(f"passerelle_{name}", says, ["model"], buckets=buckets, registry=registry))
 
         self._first_targets: Mapping[str, str] = {}
+        self._findings: defaultdict[tuple[str, str], int] = defaultdict(int)  # of guards, not in the metrics yet
+        self._spent: defaultdict[str, float] = defaultdict(float)  # the seconds that these took
         self._outside: frozenset[str] = frozenset()
         self._http = counter("http_requests", "HTTP requests that have ended.", "route", "method", "status")
         self._errors = counter("errors", "Errors told to callers, by code.", "code")
@@ -118,9 +121,18 @@ class Counts:
             self._failovers[model, target, "true" if target in self._outside else "false"].inc()
         for guard, finding in exchange.guards.items():
             if finding.verdict != "off":
-                self._verdicts[guard, finding.verdict].inc()
-                if finding.seconds:
-                    self._guarding[guard,].inc(finding.seconds)
+                self._findings[guard, finding.verdict] += 1
+                self._spent[guard] += finding.seconds
+
+    def settle(self) -> None:
+        """Put the findings of guards into their metrics: there are sixteen figures to a request, half of all it would count."""
+        for labels, times in self._findings.items():
+            self._verdicts[labels].inc(times)
+        for guard, seconds in self._spent.items():
+            if seconds:
+                self._guarding[guard,].inc(seconds)
+        self._findings.clear()
+        self._spent.clear()
 
     def sentence(self, verdict: str) -> None:
         """Count a piece of an answer that the language guard has judged."""

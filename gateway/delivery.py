@@ -90,6 +90,8 @@ class Delivery:
             await asyncio.to_thread(inspection.admit)
         else:
             inspection.admit()
+        if inspection.unsure:
+            self.stages.guards.aside.do(inspection.look_again)
         exchange.asked_language = bool(inspection.allowed)
 
     async def _judge(self) -> None:
@@ -235,6 +237,7 @@ class Delivery:
         finally:
             if self._silence is not None:
                 self._silence.end()
+                self._silence = None  # it refers to this delivery: the garbage collector would have to find them
         last = tries.usage_chunk()
         if tries.request.wishes.audit:
             tries.audit()

@@ -109,15 +109,19 @@ class Metrics:
 
     async def run(self) -> None:
         """For ever: keep the gauges fresh for scrapes that other workers answer, and see how late this one's own loop is."""
-        while True:
-            if self._workers is not None:
-                self.refresh()
-            began = time.monotonic()
-            await asyncio.sleep(_TICK_SECONDS)
-            self._lag = max(0.0, time.monotonic() - began - _TICK_SECONDS)
+        try:
+            while True:
+                if self._workers is not None:
+                    self.refresh()
+                began = time.monotonic()
+                await asyncio.sleep(_TICK_SECONDS)
+                self._lag = max(0.0, time.monotonic() - began - _TICK_SECONDS)
+        finally:
+            self.counts.settle()  # the others answer for a worker that has ended
 
     def refresh(self) -> None:
-        """Ask all gauges."""
+        """Ask all gauges, and put into the metrics what was counted beside them."""
+        self.counts.settle()
         for asked in self._asked.values():
             asked.refresh()
 

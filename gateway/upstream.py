@@ -18,6 +18,7 @@ from gateway import events, failure
 from gateway.deadline import Deadline
 from gateway.events import Chunk, Part
 from gateway.failure import Failure
+from gateway.pace import Pace, Steps
 from gateway.settings import Times
 from gateway.sse import MAX_EVENT_BYTES, EventParser, EventTooLarge
 
@@ -42,7 +43,7 @@ class Upstream:
     """A pool of connections to all model servers. Open it with `async with`."""
 
     def __init__(self, times: Times) -> None:
-        self._times = times
+        self._times, self._pace = times, Pace()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Upstream:
@@ -60,7 +61,7 @@ class Upstream:
 
     def stream(self, url: str, key: str | None, body: bytes, request_id: str, trace: Headers = _NONE) -> Stream:
         """Asks `url` for a streamed completion, once entered. `trace` are headers that join its spans to ours."""
-        return Stream(self._send(url, key, body, request_id, trace), self._times)
+        return Stream(self._send(url, key, body, request_id, trace), self._times, self._pace)
 
     async def whole(self, url: str, key: str | None, body: bytes, request_id: str, trace: Headers = _NONE) -> Chunk:
         """Asks `url` for an answer in one JSON object; raises as `stream` does."""
@@ -150,12 +151,13 @@ class Stream:
         GatewayError: the request itself was refused.
     """
 
-    def __init__(self, sending: Coroutine[Any, Any, aiohttp.ClientResponse], times: Times) -> None:
+    def __init__(self, sending: Coroutine[Any, Any, aiohttp.ClientResponse], times: Times, pace: Pace) -> None:
         """`sending` asks."""
-        now = asyncio.get_running_loop().time()
+        self._now = asyncio.get_running_loop().time  # whoever asks for the loop each time asks the system who asks
+        now = self._now()
         self._sending, self._idle, self._last = sending, times.idle, now + times.total
         self._due = Deadline(min(self._last, now + times.first_content))
-        self._parser = EventParser()
+        self._parser, self._steps = EventParser(), Steps(pace)
         self._response: aiohttp.ClientResponse | None = None
         self._problem: Failure | None = None
         self._ended = self._whole = False
@@ -175,6 +177,7 @@ class Stream:
 
     async def __aexit__(self, *_: object) -> None:
         self._due.close()
+        self._steps.end()
         if self._response is not None:
             self._response.close()
 
@@ -189,9 +192,9 @@ class Stream:
             self._ended = True
             return [_as_delta(events.chunk(await _read_whole(response, self._due, MAX_EVENT_BYTES)))]
         while not self._ended:
-            if (
-                asyncio.get_running_loop().time() >= self._last
-            ):  # also of a server from which there is always more to read
+            if early := self._steps.early(self._now()):
+                await asyncio.sleep(early)
+            if self._now() >= self._last:  # also of a server from which there is always more to read
                 raise failure.timeout("not done within the total limit")
             if batch := self._batch(await _read(response, self._due)):
                 return batch
@@ -215,7 +218,9 @@ class Stream:
         except Failure as problem:
             self._problem = problem
         if any(map(events.has_content, batch)):
-            self._due.move(min(self._last, asyncio.get_running_loop().time() + self._idle))
+            now = self._now()
+            self._due.move(min(self._last, now + self._idle))
+            self._steps.came(now)
         return batch
 
 

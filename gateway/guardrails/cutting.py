@@ -37,7 +37,7 @@ class Cutter:
         return sentence
 
 
-class Aside:
+class Onlooker:
     """Lets all text through at once, while a stage that stops nothing looks on."""
 
     def __init__(self, stage: Stage) -> None:

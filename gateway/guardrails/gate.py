@@ -11,7 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Protocol
 
+from gateway.guardrails.sentences import settled
 from gateway.guardrails.terms import Terms, fold, in_word
+
+_UNSEEN = 240  # characters that have left before the guards look at them, where they only look on
 
 
 class Violation(Exception):
@@ -181,29 +184,53 @@ class Gate:
     """The way of one text of one answer: `guards` by their names, and the `chain` of stages they are in.
 
     `together`: tokens that came on end may be fed as one, for it would not change what leaves. It would where text leaves before
-    its sentence has ended, and a later token may stop it.
+    its sentence has ended, and a later token may stop it. `free`: no stage holds, changes or stops anything, so all text leaves
+    as it comes, and is looked at when a sentence may have ended, not word by word.
     """
 
-    def __init__(self, guards: Mapping[str, Failsafe], chain: Sequence[Stage], *, together: bool = True) -> None:
-        self.guards, self._chain, self.together = guards, chain, together
+    def __init__(
+        self, guards: Mapping[str, Failsafe], chain: Sequence[Stage], *, together: bool = True, free: bool = False
+    ) -> None:
+        self._guards, self._chain, self.together, self.free = guards, chain, together, free
+        self._unseen = ""  # has left, and nobody has looked at it yet
+
+    @property
+    def guards(self) -> Mapping[str, Failsafe]:
+        """The guards by their names; they have seen all that has come."""
+        self._look()
+        return self._guards
 
     @property
     def masked(self) -> bool:
         """Whether personal data was taken out of the text."""
-        safe = self.guards.get("personal_data")
+        safe = self._guards.get("personal_data")
         return safe is not None and safe.finding() == "modified"
 
     def feed(self, text: str) -> str:
         """What may be delivered now; raises `Violation`."""
-        for stage in self._chain:
-            if not text:
-                return ""
-            text = stage.feed(text)
+        if not self.free:
+            return self._through(text)
+        self._unseen += text
+        if len(self._unseen) >= _UNSEEN or not settled(text):
+            self._look()
         return text
 
     def finish(self) -> str:
         """The rest of the text, checked; raises `Violation`."""
+        self._look()
         text = ""
         for stage in self._chain:
             text = (stage.feed(text) if text else "") + stage.finish()
+        return text
+
+    def _look(self) -> None:
+        if self._unseen:
+            text, self._unseen = self._unseen, ""
+            self._through(text)
+
+    def _through(self, text: str) -> str:
+        for stage in self._chain:
+            if not text:
+                return ""
+            text = stage.feed(text)
         return text

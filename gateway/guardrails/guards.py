@@ -9,12 +9,14 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from gateway.exchange import Finding
 from gateway.fail_policy import FailPolicy
 from gateway.guard_settings import Guards as GuardSettings
 from gateway.guard_settings import GuardTables, Mode
 from gateway.guardrails.abuse import AbuseStage
+from gateway.guardrails.aside import Aside
 from gateway.guardrails.classifier import Classifier
-from gateway.guardrails.cutting import Aside, Cutter
+from gateway.guardrails.cutting import Cutter, Onlooker
 from gateway.guardrails.drift import LanguageStage
 from gateway.guardrails.gate import Failsafe, Gate, Judging, Stage, TermsStage
 from gateway.guardrails.grams import Table
@@ -31,6 +33,8 @@ MODELS: Final = Path(__file__).parent / "models"
 # In this order everywhere: what is said of the answer first.
 NAMES: Final = ("language", "terms", "personal_data", "injection", "moderation", "distress", "leaks", "loops")
 TRAINED: Final = ("injection", "distress", "moderation")
+NOTHING: Final = Finding("not_evaluated")  # there was nothing to judge
+_OFF: Final = Finding("off")
 
 
 @cache
@@ -84,6 +88,9 @@ class Rules:
         self._enforcing = frozenset(guard for guard, mode in self.modes.items() if mode == "enforce")
         if tables.personal_data.answers != "mask":  # whatever becomes of those in requests
             self._enforcing -= {"personal_data"}
+        self.silent: Mapping[str, Finding] = {
+            guard: _OFF if mode == "off" else NOTHING for guard, mode in self.modes.items()
+        }
         self._thresholds: dict[tuple[str, str], float] = {}
 
     def mode(self, guard: str) -> Mode:
@@ -110,6 +117,11 @@ class Rules:
             known = self._thresholds[guard, name] = self._threshold(guard, name)
         return known
 
+    def first_threshold(self, guard: str) -> float:
+        """The score from which the first look alone says what the guard would act upon."""
+        given: float | None = getattr(self.tables, guard).threshold
+        return classifier(guard).first_high if given is None else given
+
     def _threshold(self, guard: str, name: str) -> float:
         given: float | None = getattr(getattr(self.tables, guard), name)
         if given is not None:
@@ -134,10 +146,14 @@ class Rules:
         if not self._enforces("language") and by_sentence:
             chain = [Cutter(chain, hold=hold)]
         elif not self._enforces("language") and checks:
-            chain = [*language, Aside(Cutter([*checks], hold=hold))]
+            chain = [*language, Onlooker(Cutter([*checks], hold=hold))]
         guards = {safe.guard: safe for safe in (*language, *checks, *terms)}
+        stops = any(map(self._enforces, guards)) or not self.is_open(enforce=False)
         return Gate(
-            guards, [*chain, *terms, *([last] if last else [])], together=by_sentence or not self._enforces("terms")
+            guards,
+            [*chain, *terms, *([last] if last else [])],
+            together=by_sentence or not self._enforces("terms"),
+            free=not stops and last is None,
         )
 
     def language(self, allowed: frozenset[str] = frozenset(), *, enforce: bool = True) -> LanguageStage:
@@ -187,6 +203,7 @@ class Guards:
             heard or Heard(),
         )
         self._rules: dict[tuple[str | None, str | None], Rules] = {}  # bounded: names that the configuration knows
+        self.aside = Aside()
 
     def of(self, tenant: str = "", model: str = "") -> Rules:
         """The rules that hold there: everybody's, then the model's own, then the tenant's own."""

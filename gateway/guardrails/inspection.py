@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Final
 
@@ -15,7 +16,7 @@ from gateway.exchange import Finding
 from gateway.guardrails.asked import language_asked
 from gateway.guardrails.classifier import Look, Reading, readings
 from gateway.guardrails.gate import Gate
-from gateway.guardrails.guards import NAMES, TRAINED, Rules, Texts, classifier
+from gateway.guardrails.guards import NOTHING, TRAINED, Rules, Texts, classifier
 from gateway.guardrails.leaks import Instructions
 from gateway.guardrails.personal import find
 from gateway.guardrails.pseudonyms import Pseudonyms, mask
@@ -29,10 +30,10 @@ _REFUSALS: Final = {
 }
 _UNCHECKED: Final = "Votre demande ne peut pas être vérifiée pour le moment : réessayez dans un instant."
 # What is said last of a guard is the strongest of what was said of it.
-_STRENGTH: Final = ("off", "not_evaluated", "passed", "flagged", "modified", "blocked")
+_STRENGTH: Final = {
+    verdict: place for place, verdict in enumerate(("off", "not_evaluated", "passed", "flagged", "modified", "blocked"))
+}
 _LONG: Final = 16_384  # characters; guards that read more would hold up everybody
-NOTHING: Final = Finding("not_evaluated")
-_OFF: Final = Finding("off")
 
 
 @dataclass
@@ -51,6 +52,7 @@ class Inspection:
     distressed: bool = False
     _read: dict[str, list[Reading]] = field(default_factory=dict)
     _looks: dict[tuple[str, str], Look] = field(default_factory=dict)
+    _again: dict[str, list[Look]] = field(default_factory=dict)
     _pseudonyms: Pseudonyms | None = None
     _texts: Texts | None = None
     _counted: bool = False
@@ -77,10 +79,21 @@ class Inspection:
         if rules.tables.personal_data.own != "allow":
             self._look_for_personal_data()
         if said:
-            self._refuse_if("injection", lambda: self._most("injection", said) >= rules.threshold("injection"))
+            self._refuse_if("injection", lambda: self._over("injection", self._scores("injection", said)))
             self._admit_distress(said)
             self._admit_moderation(list(request.latest()))
             self.allowed |= language_asked(said[-1])
+
+    @property
+    def unsure(self) -> bool:
+        """Whether guards that only annotate would like a second look."""
+        return bool(self._again)
+
+    def look_again(self) -> None:
+        """Take the second looks that nobody waits for: from now on the findings are what `enforce` would have made of it."""
+        for guard, looks in self._again.items():
+            scores, limit = map(classifier(guard).settle, looks), self.rules.threshold(guard)
+            self._found(guard, partial(any, (score >= limit for score in scores)))
 
     def judged(self, abusive: bool | None, reason: str | None, seconds: float) -> None:
         """Take the word of a judge, None where there is none and `reason` says why; raises ContentPolicy."""
@@ -137,21 +150,16 @@ class Inspection:
         `flagged` is what `annotate` says where `enforce` would have acted; `not_evaluated` means that there was nothing to
         judge, or, with a reason, that the guard has failed.
         """
-        told = {guard: [finding] for guard, finding in self.findings.items()}
+        found = {**self.rules.silent, **self.findings}
         for gate in gates:
             for guard, safe in gate.guards.items():
                 finding = Finding(safe.finding(), "failed" if safe.failed else None, safe.spent)
-                told.setdefault(guard, []).append(finding)
-        found = {
-            guard: _strongest(told[guard]) if guard in told else NOTHING
-            for guard, mode in self.rules.modes.items()
-            if mode != "off"
-        }
-        if repairs and found.get("language", NOTHING).verdict == "passed":
+                found[guard] = _stronger(found[guard], finding)
+        if repairs and found["language"].verdict == "passed":
             found["language"] = found["language"]._replace(verdict="modified", reason="regenerated")
         if blocked_by is not None:
-            found[blocked_by] = found.get(blocked_by, NOTHING)._replace(verdict="blocked")
-        return {guard: found.get(guard, _OFF) for guard in NAMES}
+            found[blocked_by] = found[blocked_by]._replace(verdict="blocked")
+        return found
 
     def _masked(self) -> Request:
         kinds: list[str] = []
@@ -173,7 +181,7 @@ class Inspection:
         self._counted = True
 
     def _admit_distress(self, said: list[str]) -> None:
-        if self._found("distress", lambda: self._most("distress", said[-1:]) >= self.rules.threshold("distress")):
+        if self._found("distress", lambda: self._over("distress", self._scores("distress", said[-1:]))):
             self.distressed = self.rules.modes["distress"] == "enforce"
             self._note("distress", "modified" if self.distressed else "flagged")
 
@@ -184,8 +192,8 @@ class Inspection:
         rules, scores = self.rules, list[float]()
 
         def found() -> bool:
-            scores.extend(self._score("moderation", text) for text in said)
-            return max(scores, default=0.0) >= rules.threshold("moderation")
+            scores.extend(self._scores("moderation", said))
+            return self._over("moderation", scores)
 
         self._refuse_if("moderation", found)
         grey = rules.threshold("moderation", "grey") if scores else 1.0
@@ -206,11 +214,23 @@ class Inspection:
     def _finds_personal_data(self) -> bool:
         return self._found("personal_data", lambda: any(map(find, strings.every(self.request.raw))))
 
-    def _most(self, name: str, texts: list[str]) -> float:
-        return max((self._score(name, text) for text in texts), default=0.0)
+    def _over(self, name: str, scores: list[float]) -> bool:
+        """Whether one of the scores is one from which the guard acts."""
+        limit = self.rules.first_threshold if self._goes_on(name) else self.rules.threshold
+        return max(scores, default=0.0) >= limit(name)
 
-    def _score(self, name: str, text: str) -> float:
-        return classifier(name).settle(self._look(name, text))
+    def _scores(self, name: str, texts: list[str]) -> list[float]:
+        """One a text; where nobody waits for second looks, by the first."""
+        looks, trained = [self._look(name, text) for text in texts], classifier(name)
+        if not self._goes_on(name):
+            return [*map(trained.settle, looks)]
+        if any(map(trained.hesitates, looks)):
+            self._again[name] = looks
+        return [look.probability for look in looks]
+
+    def _goes_on(self, name: str) -> bool:
+        """Whether a request may go on before the guard is sure: it only annotates, and is passed over where it fails."""
+        return self.rules.modes[name] == "annotate" and self.rules.is_open(enforce=False)
 
     def _look(self, name: str, text: str) -> Look:
         known = self._looks.get((name, text))
@@ -223,7 +243,7 @@ class Inspection:
         return known
 
     def _hesitates(self) -> bool:
-        read = [guard for guard in TRAINED if self.rules.modes[guard] != "off"]
+        read = [guard for guard in TRAINED if self.rules.modes[guard] != "off" and not self._goes_on(guard)]
         return any(
             classifier(guard).hesitates(self._look(guard, text)) for text in self.request.said() for guard in read
         )
@@ -265,14 +285,12 @@ def _with_texts(request: Request, change: Callable[[str], str]) -> Request:
     return msgspec.structs.replace(request, raw=raw)  # type: ignore[type-var]  # every request is a struct
 
 
-def _strongest(findings: list[Finding]) -> Finding:
-    if len(findings) == 1:
-        return findings[0]
-    strongest = max(findings, key=_strength)
-    if strongest.verdict in ("passed", "not_evaluated"):
-        strongest = next((finding for finding in findings if finding.reason), strongest)  # one that has failed
-    return Finding(strongest.verdict, strongest.reason, sum([finding.seconds for finding in findings]))
-
-
-def _strength(finding: Finding) -> int:
-    return _STRENGTH.index(finding.verdict)
+def _stronger(known: Finding, other: Finding) -> Finding:
+    """What both say together: the stronger, or of two that let pass the one that has failed, and the time of both."""
+    if known is NOTHING:
+        return other
+    first = _STRENGTH[known.verdict] >= _STRENGTH[other.verdict]
+    stronger, weaker = (known, other) if first else (other, known)
+    if weaker.reason and stronger.verdict in ("passed", "not_evaluated") and not (first and stronger.reason):
+        stronger = weaker
+    return Finding(stronger.verdict, stronger.reason, known.seconds + other.seconds)

@@ -27,7 +27,7 @@ LAYERS = (
         "ids",
     },
     {"identity", "money", "busy", "bounds", "fail_policy", "guard_settings", "webhooks", "tokenizer", "trace_settings"},
-    {"parameters", "settings", "exchange", "sse", "deadline", "journal", "outbox", "posting"},
+    {"parameters", "settings", "exchange", "sse", "deadline", "pace", "journal", "outbox", "posting"},
     {"protocol", "failure", "counts", "live"},
     {"metrics", "events"},
     {"guardrails", "upstream", "limits", "ledger", "alerts", "disconnect", "access", "telemetry", "payload"}

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 
 from loadtests.bench.command import STOPPED, as_json, measured, numbers
-from loadtests.bench.served.contestants import NAMES, TRIPPED, USUAL, makers
+from loadtests.bench.served.contestants import NAMES, TRIPPED, TRIPPED_BY_RANDOM, USUAL, makers
 from loadtests.bench.served.report import report, table
 from loadtests.bench.served.tool import Tool
 from loadtests.bench.served.turns import Plan, measure
@@ -81,7 +81,17 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure; what the JSON holds. Raises NoModel."""
     vllm = options.vllm.rstrip("/").removesuffix("/v1") + "/v1"
     await _served(vllm, options.model)
-    tool = Tool(shlex.split(options.bench), options.model, options.tokenizer, options.input_len, options.output_len)
+    french = options.texts == "french"
+    annotating = options.annotate if options.annotate is not None else list(TRIPPED if french else TRIPPED_BY_RANDOM)
+    tool = Tool(
+        shlex.split(options.bench),
+        options.model,
+        options.tokenizer,
+        options.input_len,
+        options.output_len,
+        french,
+        options.spread,
+    )
     plan = Plan(options.at_once, options.seed, options.prompts, twice=options.twice)
     about = machine(litellm=options.litellm)
     with tempfile.TemporaryDirectory() as folder:
@@ -89,16 +99,14 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
             Path(folder),
             vllm,
             options.model,
-            annotating=options.annotate,
+            annotating=annotating,
             redis=options.redis,
             litellm=options.litellm,
         )
         with _started(options.only, ways) as servers:
             found = await measure(await _ready(servers), tool, plan)
-    asked = {"model": options.model, "input_len": options.input_len, "output_len": options.output_len}
-    return report(
-        found, about, {**asked, "annotating": options.annotate, "limits": "redis" if options.redis else "memory"}
-    )
+    asked = {name: getattr(options, name) for name in ("model", "texts", "input_len", "output_len", "spread")}
+    return report(found, about, {**asked, "annotating": annotating, "limits": "redis" if options.redis else "memory"})
 
 
 def _chosen(known: Sequence[str]) -> Callable[[str], list[str]]:
@@ -134,6 +142,19 @@ def _parser() -> argparse.ArgumentParser:
         "--prompts", type=int, metavar="N", help="of each run; default: 4 for each at once, 2 for the most, 32 at least"
     )
     add("--input-len", type=int, default=Tool.input_len, metavar="N", help="tokens of a prompt (%(default)d)")
+    add(
+        "--texts",
+        choices=("french", "random"),
+        default="french",
+        help="what is asked: questions, or random tokens (french)",
+    )
+    add(
+        "--spread",
+        type=float,
+        default=Tool.spread,
+        metavar="SHARE",
+        help="by which French answers' lengths differ (%(default)g)",
+    )
     add("--output-len", type=int, default=Tool.output_len, metavar="N", help="tokens of an answer (%(default)d)")
     add(
         "--only",
@@ -146,9 +167,9 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--annotate",
         type=_chosen(GUARDS),
-        default=list(TRIPPED),
         metavar="GUARD,…",
-        help=f"guards that judge and let pass, since random text trips them; default: {','.join(TRIPPED)}",
+        help=f"guards that judge and let pass, since the texts trip them; default: {','.join(TRIPPED)}, with random prompts "
+        f"{','.join(TRIPPED_BY_RANDOM)}",
     )
     add("--redis", metavar="URL", help="where the gateway's limits are kept; default: in memory")
     add("--litellm", type=Path, default=rivals.LITELLM, metavar="PATH", help="its program; default: of .venv-litellm")

@@ -11,8 +11,10 @@ from loadtests.bench.sidebyside.servers import Contestant
 
 NAMES = ("direct", "passerelle", "passerelle_off", "litellm")
 USUAL = ("direct", "passerelle", "litellm")
-# What random text trips: it is in no language, its answers go in circles, and one prompt in twenty looks like an injection.
-TRIPPED = ("language", "injection", "loops")
+# What the answers of random weights trip: they are in no language, and go in circles...
+TRIPPED = ("language", "loops")
+# ... and prompts of random tokens besides, of which one in twenty looks like an injection.
+TRIPPED_BY_RANDOM = ("language", "injection", "loops")
 
 
 def makers(

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from loadtests.bench.served.prompts import lengths, write
 from loadtests.bench.sidebyside.servers import Contestant
 
 # It asks nobody but the contestant; what it needs lies on this machine.
@@ -25,13 +26,19 @@ class ToolFailed(Exception):
 
 @dataclass(frozen=True)
 class Tool:
-    """How it is run. Lengths are tokens; `model` is the name in requests, `tokenizer` a folder."""
+    """How it is run. Lengths are tokens; `model` is the name in requests, `tokenizer` a folder.
+
+    `french`: it asks in French, for answers whose lengths differ by up to the share `spread`; else random tokens, and all answers
+    are equally long.
+    """
 
     command: Sequence[str]
     model: str
     tokenizer: str
     input_len: int = 256
     output_len: int = 128
+    french: bool = True
+    spread: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -65,9 +72,7 @@ def arguments(tool: Tool, url: str, at_once: int, prompts: int, seed: int, folde
         "model": tool.model,
         "served-model-name": tool.model,
         "tokenizer": tool.tokenizer,
-        "dataset-name": "random",
-        "random-input-len": tool.input_len,
-        "random-output-len": tool.output_len,
+        **_texts(tool, prompts, seed, folder),
         "num-prompts": prompts,
         "max-concurrency": at_once,
         "seed": seed,
@@ -77,7 +82,18 @@ def arguments(tool: Tool, url: str, at_once: int, prompts: int, seed: int, folde
         "result-filename": "figures.json",
     }
     options = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    return [*tool.command, *options, "--ignore-eos", "--save-result", "--disable-tqdm"]
+    # The model server has the chat's template; the tool would want one of the tokenizer.
+    return [*tool.command, *options, "--skip-chat-template", "--ignore-eos", "--save-result", "--disable-tqdm"]
+
+
+def _texts(tool: Tool, prompts: int, seed: int, folder: Path) -> Mapping[str, Any]:
+    """The options that say what is asked."""
+    if not tool.french:
+        lens = {"random-input-len": tool.input_len, "random-output-len": tool.output_len}
+        return {"dataset-name": "random", **lens}
+    path = folder / "prompts.jsonl"
+    write(path, seed, tool.input_len, lengths(tool.output_len, tool.spread, prompts))
+    return {"dataset-name": "custom", "dataset-path": path, "custom-output-len": -1}
 
 
 async def bench(tool: Tool, contestant: Contestant, at_once: int, prompts: int, seed: int) -> Figures:
