@@ -7,6 +7,7 @@ those who wait for their first word do not wait for that.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 EACH: Final = 0.0003  # seconds between two looks at streams, of whichever: about four times what one takes
@@ -28,10 +29,12 @@ class Pace:
 class Steps:
     """One stream among those of `pace`; times are those of the event loop, in seconds."""
 
-    __slots__ = ("_begun", "_next", "_pace")
+    __slots__ = ("_begun", "_next", "_over", "_pace", "_waiter")
 
     def __init__(self, pace: Pace) -> None:
-        self._pace, self._next, self._begun = pace, 0.0, False
+        self._pace, self._next = pace, 0.0
+        self._begun = self._over = False
+        self._waiter: asyncio.Future[None] | None = None
 
     def came(self, now: float) -> None:
         """Tokens have come."""
@@ -40,13 +43,30 @@ class Steps:
             self._pace.streams += 1
         self._next = now + self._pace.pause()
 
-    def early(self, now: float) -> float:
-        """Seconds until it is looked at again; 0: now."""
+    async def pause(self, now: float) -> None:
+        """Wait until it is time to look at it again."""
         left = self._next - now
-        return left if left >= _SHORTEST else 0.0
+        if left < _SHORTEST or self._over:
+            return
+        loop = asyncio.get_running_loop()
+        self._waiter = waiter = loop.create_future()
+        timer = loop.call_later(left, self._wake)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+
+    def over(self) -> None:
+        """The server has sent all of it: nothing is worth waiting for."""
+        self._over = True
+        self._wake()
 
     def end(self) -> None:
-        """It has ended, or is given up; may be told more than once."""
+        """It is read to its end, or given up; may be told more than once."""
         if self._begun:
             self._begun = False
             self._pace.streams -= 1
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -172,6 +172,7 @@ class Stream:
         except BaseException:
             await self.__aexit__()
             raise
+        response.content.on_eof(self._steps.over)
         self._whole = response.content_type == "application/json"  # a server that cannot stream answers in one piece
         return self
 
@@ -192,8 +193,7 @@ class Stream:
             self._ended = True
             return [_as_delta(events.chunk(await _read_whole(response, self._due, MAX_EVENT_BYTES)))]
         while not self._ended:
-            if early := self._steps.early(self._now()):
-                await asyncio.sleep(early)
+            await self._steps.pause(self._now())
             if self._now() >= self._last:  # also of a server from which there is always more to read
                 raise failure.timeout("not done within the total limit")
             if batch := self._batch(await _read(response, self._due)):
