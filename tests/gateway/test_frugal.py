@@ -1,15 +1,21 @@
 """What a worker does not need it does not load: each of these costs megabytes, in every worker."""
 
+import asyncio
+import gc
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from gateway.answer import Answer
+from gateway.delivery import Delivery
 from gateway.guard_settings import Guards as GuardSettings
 from gateway.guardrails import guards as guards_module
 from gateway.guardrails.guards import Guards
+from tests.house import MODEL, house
 
 _START = """
 import json, sys, tempfile
@@ -72,3 +78,28 @@ def test_the_models_are_read_at_the_start_if_a_guard_needs_them_anywhere(
     monkeypatch.setattr(guards_module, "classifiers", lambda: times.append(1))
     Guards(GuardSettings.model_validate(tables)).load()
     assert bool(times) == read
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "plain"])
+async def test_an_answer_leaves_nothing_for_the_garbage_collector(tmp_path: Path, stream: bool) -> None:
+    async with house(tmp_path) as home:
+        client = home.client()
+
+        async def ask() -> None:
+            answer: Any = await client.chat.completions.create(
+                model=MODEL, messages=[{"role": "user", "content": "Comment suivre mon avis ?"}], stream=stream
+            )
+            if stream:
+                async for _ in answer:
+                    pass
+
+        await ask()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                await ask()
+            await asyncio.sleep(0.05)  # the last one's own end
+            assert sum(isinstance(each, Delivery | Answer) for each in gc.get_objects()) == 0
+        finally:
+            gc.enable()

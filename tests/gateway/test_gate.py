@@ -1,8 +1,11 @@
+from typing import Any
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.exchange import Finding
+from gateway.fail_policy import FailPolicy
 from gateway.guard_settings import Guards as GuardSettings
 from gateway.guard_settings import LanguageGuard, TermsGuard
 from gateway.guardrails.drift import LanguageStage
@@ -295,3 +298,45 @@ def test_the_audit_of_a_repaired_or_blocked_answer_says_so() -> None:
 def test_the_audit_of_no_answer_does_not_say_that_a_guard_is_off() -> None:
     guards = Guards(GuardSettings(terms=TermsGuard(terms=["zorglub"])))
     assert told(Inspection(guards.of(), request()).audit([])) == {"language": "not_evaluated", "terms": "not_evaluated"}
+
+
+ANNOTATING = GuardSettings.model_validate(
+    {guard: {"mode": "annotate"} for guard in ("language", "moderation", "leaks", "loops")}
+)
+
+
+@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=6).flatmap(lambda texts: cut("".join(texts))))
+def test_guards_that_only_look_on_let_each_piece_leave_and_find_the_same_however_it_comes(pieces: list[str]) -> None:
+    rules = Guards(ANNOTATING).of()
+    apart, whole = rules.gate(), rules.gate()
+    assert apart.free
+    assert [apart.feed(piece) for piece in pieces] == pieces
+    assert whole.feed("".join(pieces)) == "".join(pieces)
+    assert apart.finish() == whole.finish() == ""
+    found = [{guard: safe.finding() for guard, safe in gate.guards.items()} for gate in (apart, whole)]
+    assert found[0] == found[1]
+
+
+def test_what_has_left_was_looked_at_when_somebody_asks() -> None:
+    looking_on = Guards(ANNOTATING).of().gate()
+    assert looking_on.feed(f"{EN} {EN[:-1]}") == f"{EN} {EN[:-1]}"  # a sentence under way
+    assert looking_on.guards["language"].finding() == "flagged"
+
+
+@pytest.mark.parametrize(
+    ("tables", "policy"),
+    [
+        pytest.param({"language": {"mode": "enforce"}}, FailPolicy(), id="a guard stops answers"),
+        pytest.param({"personal_data": {"answers": "mask"}}, FailPolicy(), id="a guard changes answers"),
+        pytest.param({}, FailPolicy(annotating_guards="closed"), id="a guard that fails stops answers"),
+    ],
+)
+def test_nothing_leaves_before_it_is_looked_at_where_a_guard_may_stop_or_change_it(
+    tables: dict[str, Any], policy: FailPolicy
+) -> None:
+    settings = GuardSettings.model_validate({**ANNOTATING.model_dump(), **tables})
+    assert not Guards(settings, policy).of().gate().free
+
+
+def test_nothing_is_free_where_values_are_put_back() -> None:
+    assert not Guards(ANNOTATING).of().gate(last=LanguageStage(DETECTOR, hold=HOLD, enforce=False)).free

@@ -70,6 +70,8 @@ async def test_every_scrape_shows_the_counts_of_both_workers_and_of_one_that_was
         found = await until(gateway, lambda found: found.of("workers") == 2)
         assert found.of("replica_state", target="local", replica="0") == 0
         assert found.of("chat_seconds_count", model="m") == found.of("chat_seconds_bucket", model="m", le="+Inf") == 24
+        judged = {"guard": "moderation", "verdict": "passed"}  # what guards found is put into the metrics once a second
+        found = await until(gateway, lambda found: found.of("guard_verdicts_total", **judged) == 24)
         before, (first, second) = found, served_by(gateway)
         os.kill(first.pid, signal.SIGKILL)
         await gateway.logged("Application startup complete", 3)

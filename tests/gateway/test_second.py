@@ -2,14 +2,19 @@
 
 import math
 from pathlib import Path
+from threading import Event, Semaphore
 from typing import Any
+from unittest.mock import ANY
 
 import msgspec
 import pytest
 
+from gateway.exchange import Finding
+from gateway.fail_policy import FailPolicy
 from gateway.guard_settings import Guards as GuardSettings
 from gateway.guardrails import classifier as classifier_module
-from gateway.guardrails.classifier import Classifier, Model, Weights, read
+from gateway.guardrails.aside import Aside
+from gateway.guardrails.classifier import Classifier, Look, Model, Weights, read
 from gateway.guardrails.guards import MODELS, Guards
 from gateway.guardrails.inspection import Inspection
 from gateway.guardrails.second import embedder, installed, probability
@@ -86,3 +91,66 @@ def test_a_request_that_needs_one_is_looked_at_in_a_thread(monkeypatch: pytest.M
     monkeypatch.setattr(Classifier, "hesitates", lambda *_: True)
     assert inspected().takes_time()
     assert not inspected(messages=[{"role": "system", "content": PLAIN}]).takes_time()
+
+
+def annotating(policy: FailPolicy | None = None) -> Inspection:
+    tables = {guard: {"mode": "annotate"} for guard in ("injection", "moderation", "distress")}
+    return Inspection(Guards(GuardSettings.model_validate(tables), policy).of(), request())
+
+
+def test_nobody_waits_for_the_second_look_of_a_guard_that_only_annotates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Classifier, "hesitates", lambda *_: True)
+    looked: list[Look] = []
+
+    def settle(_: Classifier, look: Look) -> float:
+        looked.append(look)
+        return 1.0
+
+    monkeypatch.setattr(Classifier, "settle", settle)
+    inspection = annotating()
+    assert not inspection.takes_time()
+    inspection.admit()
+    assert not looked
+    assert inspection.unsure
+    assert {inspection.findings[guard].verdict for guard in ("injection", "moderation", "distress")} == {"passed"}
+    inspection.look_again()
+    assert len(looked) == 3
+    assert {inspection.audit(())[guard].verdict for guard in ("injection", "moderation", "distress")} == {"flagged"}
+
+
+def test_what_has_no_doubt_needs_no_second_look() -> None:
+    inspection = annotating()
+    inspection.admit()
+    assert not inspection.unsure
+
+
+def test_where_a_guard_that_fails_refuses_its_second_look_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Classifier, "hesitates", lambda *_: True)
+    inspection = annotating(FailPolicy(annotating_guards="closed"))
+    assert inspection.takes_time()
+    inspection.admit()
+    assert not inspection.unsure
+
+
+def test_a_second_look_that_fails_leaves_the_guard_not_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Classifier, "hesitates", lambda *_: True)
+    inspection = annotating()
+    inspection.admit()
+    monkeypatch.setattr(Classifier, "settle", lambda *_: 1 / 0)
+    inspection.look_again()
+    assert inspection.findings["injection"] == Finding("not_evaluated", "ZeroDivisionError", ANY)
+
+
+def test_second_looks_stand_in_a_short_line_and_the_rest_is_let_be() -> None:
+    go_on, done = Event(), Semaphore(0)
+
+    def look() -> None:
+        go_on.wait(10)
+        done.release()
+
+    aside = Aside(most=3)
+    assert [aside.do(look) for _ in range(5)] == [True, True, True, False, False]
+    go_on.set()
+    assert all(done.acquire(timeout=10) for _ in range(3))
+    assert aside.do(look)  # the one that was first has ended by now
+    assert done.acquire(timeout=10)

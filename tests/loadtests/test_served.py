@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from loadtests.bench.served.__main__ import main
+from loadtests.bench.served.prompts import lengths, prompts
 from loadtests.bench.served.report import report, table
 from loadtests.bench.served.tool import Figures, Tool, arguments, read
 from loadtests.bench.served.turns import Plan, Run, schedule
@@ -52,8 +53,34 @@ def test_prompts_grow_with_the_requests_at_once() -> None:
     assert replace(plan, prompts=6).asked(512) == 6
 
 
+@pytest.mark.parametrize("count", [1, 7, 32])
+def test_answers_differ_in_length_and_have_the_mean_that_was_asked_for(count: int) -> None:
+    found = lengths(100, 0.5, count)
+    assert abs(sum(found) / count - 100) < 1
+    assert min(found) >= 50
+    assert max(found) <= 150
+    assert len(set(found)) == count
+    assert lengths(100, 0.0, count) == [100] * count
+
+
+def test_no_two_prompts_begin_alike() -> None:
+    made = [*prompts(1, 60, 50), *prompts(2, 60, 50)]
+    assert len({prompt[:20] for prompt in made}) == 100
+    assert prompts(1, 60, 50) == made[:50]
+    assert all("?" in prompt for prompt in made)
+
+
+def test_the_tool_is_asked_in_french(tmp_path: Path) -> None:
+    words = arguments(Tool(["bench"], "falcon", "/models/falcon"), "http://127.0.0.1:1", 16, 64, 7, tmp_path)
+    asked = dict(zip(words[1::2], words[2::2], strict=False))
+    assert (asked["--dataset-name"], asked["--custom-output-len"]) == ("custom", "-1")
+    lines = [json.loads(line) for line in Path(asked["--dataset-path"]).read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == 64
+    assert sum(line["output_tokens"] for line in lines) == 64 * 128
+
+
 def test_the_tool_is_asked_for_random_prompts_of_one_seed(tmp_path: Path) -> None:
-    tool = Tool(["vllm", "bench", "serve"], "falcon", "/models/falcon")
+    tool = Tool(["vllm", "bench", "serve"], "falcon", "/models/falcon", french=False)
     words = arguments(tool, "http://127.0.0.1:1", 16, 64, 7, tmp_path)
     assert words[:3] == ["vllm", "bench", "serve"]
     asked = dict(zip(words[3::2], words[4::2], strict=False))
