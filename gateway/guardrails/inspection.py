@@ -230,6 +230,8 @@ class Inspection:
 
     def _goes_on(self, name: str) -> bool:
         """Whether a request may go on before the guard is sure: it only annotates, and is passed over where it fails."""
+        if name == "moderation" and self.rules.tables.moderation.judge is not None:
+            return False  # whether a judge has to be asked depends on it
         return self.rules.modes[name] == "annotate" and self.rules.is_open(enforce=False)
 
     def _look(self, name: str, text: str) -> Look:

@@ -118,6 +118,12 @@ def test_nobody_waits_for_the_second_look_of_a_guard_that_only_annotates(monkeyp
     assert {inspection.audit(())[guard].verdict for guard in ("injection", "moderation", "distress")} == {"flagged"}
 
 
+def test_a_judge_is_asked_after_the_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Classifier, "hesitates", lambda *_: True)
+    tables = {"moderation": {"mode": "annotate", "judge": "local"}}
+    assert Inspection(Guards(GuardSettings.model_validate(tables)).of(), request()).takes_time()
+
+
 def test_what_has_no_doubt_needs_no_second_look() -> None:
     inspection = annotating()
     inspection.admit()
