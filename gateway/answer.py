@@ -77,13 +77,13 @@ class Answer:
         for text, count in zip(run.texts, run.counts, strict=True):
             deltas += bool(text)
             counts.append(deltas if count is None else count)
-        if not choice.free:
+        said = "".join(run.texts)
+        if not said or not choice.free:  # a text that never comes has no gate, and no guard has judged it
             return self._gated(choice, run, counts)
         self.deltas = deltas
         if run.usage is not None:
             self.usage = run.usage.by(counts[-1])
-        said = "".join(run.texts)
-        return (self.wrap(choice, choice.pass_on(said, counts[-1])),) if said else ()
+        return (self.wrap(choice, choice.pass_on(said, counts[-1])),)
 
     def _gated(self, choice: Choice, run: Run, counts: list[int]) -> Iterator[Chunk]:
         try:

@@ -108,7 +108,10 @@ class Choice:
         self._delivered += len(text)
         self.tokens = tokens
         self.said.append(text)
-        return {"delta": self._with_role({"content": self._gate("content").feed(text)})}
+        gate = self._gate("content")
+        for piece in _pieces(text):
+            gate.feed(piece)
+        return {"delta": self._with_role({"content": text})}
 
     def _together(self, texts: Iterable[str]) -> Iterator[tuple[str, int]]:
         """Tokens joined, and how many, so that they pass the gate at once where no sentence can end.

@@ -91,7 +91,7 @@ class Delivery:
         else:
             inspection.admit()
         if inspection.unsure:
-            self.stages.guards.aside.do(inspection.look_again)
+            self.stages.guards.aside.do(lambda: None if exchange.terminal else inspection.look_again())
         exchange.asked_language = bool(inspection.allowed)
 
     async def _judge(self) -> None:

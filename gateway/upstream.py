@@ -90,9 +90,7 @@ class Upstream:
                 self._open().get(f"{url}/models", headers=headers, allow_redirects=False) as answer,
             ):
                 if answer.status != 200:
-                    return Serving(
-                        answer.status in (404, 405)
-                    )  # a server without that route says nothing about its models
+                    return Serving(answer.status in (404, 405))  # without that route nothing is said of models
                 named = _named(await answer.content.read(_ERROR_BYTES))
         except (aiohttp.ClientError, OSError, TimeoutError):
             return Serving(up=False)
@@ -271,6 +269,8 @@ async def _read(response: aiohttp.ClientResponse, due: Deadline) -> bytes:
     except TimeoutError as error:
         raise failure.timeout("silent for longer than the limit") from error
     except (aiohttp.ClientError, OSError) as error:
+        if rest := response.content._read_nowait(-1):  # what came before it: aiohttp would not give it any more
+            return rest
         raise failure.failed(f"cut: {type(error).__name__}") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Final
 
 MOST: Final = 8  # pieces of work in line: each takes a tenth of a second or so
@@ -20,9 +21,13 @@ class Aside:
         """Have it done some time; whether it will be."""
         if self._given - self._done >= self._most:
             return False
+        try:
+            begun = self._thread.submit(copy_context().run, work)  # a line of the log then says for which request
+        except RuntimeError:  # the system gives no thread, or the process ends
+            return False
         self._given += 1
-        self._thread.submit(work).add_done_callback(self._ended)
+        begun.add_done_callback(self._ended)
         return True
 
     def _ended(self, _: Future[None]) -> None:
-        self._done += 1  # by this one thread alone, as `_given` by the other
+        self._done += 1  # of two such calls the first has ended before the second begins

@@ -33,6 +33,7 @@ _UNCHECKED: Final = "Votre demande ne peut pas être vérifiée pour le moment :
 _STRENGTH: Final = {
     verdict: place for place, verdict in enumerate(("off", "not_evaluated", "passed", "flagged", "modified", "blocked"))
 }
+_AGAIN: Final = 8  # texts of a request that are looked at again beside it: more would keep those of others waiting
 _LONG: Final = 16_384  # characters; guards that read more would hold up everybody
 
 
@@ -224,7 +225,7 @@ class Inspection:
         looks, trained = [self._look(name, text) for text in texts], classifier(name)
         if not self._goes_on(name):
             return [*map(trained.settle, looks)]
-        if any(map(trained.hesitates, looks)):
+        if 0 < sum(map(trained.hesitates, looks)) <= _AGAIN:
             self._again[name] = looks
         return [look.probability for look in looks]
 

@@ -92,6 +92,15 @@ def test_tokens_that_come_groupsleave_as_they_would_one_by_one(
     assert one_by_one[3] <= together[3] if together[1] else together[3:] == one_by_one[3:]
 
 
+@pytest.mark.parametrize("guards", [OPEN, GUARDED], ids=["open", "guarded"])
+def test_no_guard_has_judged_a_text_that_never_came(guards: Guards) -> None:
+    made = answer(guards)
+    calls = part({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}]})
+    assert list(made.take(Run(0, [""], [None]))) == []
+    assert took(made, calls, part({}, finish="tool_calls"))
+    assert made.gates == []
+
+
 def test_the_count_stops_at_the_sentence_that_stopped_the_answer() -> None:
     counted = Usage(prompt_tokens=9, completion_tokens=4, total_tokens=13)
     made = answer(GUARDED)

@@ -93,9 +93,9 @@ def test_a_request_that_needs_one_is_looked_at_in_a_thread(monkeypatch: pytest.M
     assert not inspected(messages=[{"role": "system", "content": PLAIN}]).takes_time()
 
 
-def annotating(policy: FailPolicy | None = None) -> Inspection:
+def annotating(policy: FailPolicy | None = None, **fields: Any) -> Inspection:
     tables = {guard: {"mode": "annotate"} for guard in ("injection", "moderation", "distress")}
-    return Inspection(Guards(GuardSettings.model_validate(tables), policy).of(), request())
+    return Inspection(Guards(GuardSettings.model_validate(tables), policy).of(), request(**fields))
 
 
 def test_nobody_waits_for_the_second_look_of_a_guard_that_only_annotates(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +116,15 @@ def test_nobody_waits_for_the_second_look_of_a_guard_that_only_annotates(monkeyp
     inspection.look_again()
     assert len(looked) == 3
     assert {inspection.audit(())[guard].verdict for guard in ("injection", "moderation", "distress")} == {"flagged"}
+
+
+def test_a_request_of_many_doubtful_texts_keeps_its_first_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Classifier, "hesitates", lambda *_: True)
+    many = [{"role": role, "content": f"{PLAIN} {turn}"} for turn in range(9) for role in ("user", "assistant")]
+    inspection = annotating(messages=many)
+    inspection.admit()
+    assert "injection" not in inspection._again
+    assert inspection.findings["injection"].verdict == "passed"
 
 
 def test_a_judge_is_asked_after_the_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
