@@ -99,8 +99,16 @@ def key(here: Installation) -> str:
 def bill(here: Installation) -> str:
     """The bill explodes: the report names who, a limit in the configuration stops them at once and nobody else."""
     with here.tenant() as (name, spender):
-        if (status := here.chat(key=spender).status) != 200:
-            raise Failed(f"the tenant was answered {status} before it had a limit")
+
+        def answered() -> bool:
+            reply = here.chat(key=spender)
+            if reply.status != 200:
+                raise Failed(f"the tenant was answered {reply.status} before it had a limit")
+            return bool(
+                reply.json()["usage"]["completion_tokens"]
+            )  # none of an answer that was refused for its language
+
+        here.until(answered, "an answer to the tenant that it is charged for")
 
         def reported() -> bool:
             report = here.must(200, "GET", f"/admin/usage?by=tenant&tenant={urllib.parse.quote(name)}")
