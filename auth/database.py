@@ -157,7 +157,6 @@ def _prepare_sqlite(connection: DBAPIConnection, _record: ConnectionPoolEntry) -
     cursor.execute("PRAGMA busy_timeout=5000")  # milliseconds; first, since switching to WAL takes a lock too
     cursor.execute("PRAGMA journal_mode=WAL")  # readers do not wait for the writer; a no-op on files made here
     cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute(
-        "PRAGMA wal_autocheckpoint=8192"
-    )  # pages, 32 MB: one that changes often is copied into the file less often
+    # Pages, 32 MB: one that changes often is copied into the file less often.
+    cursor.execute("PRAGMA wal_autocheckpoint=8192")
     cursor.close()

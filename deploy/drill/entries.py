@@ -104,9 +104,8 @@ def bill(here: Installation) -> str:
             reply = here.chat(key=spender)
             if reply.status != 200:
                 raise Failed(f"the tenant was answered {reply.status} before it had a limit")
-            return bool(
-                reply.json()["usage"]["completion_tokens"]
-            )  # none of an answer that was refused for its language
+            # An answer that was refused for its language has none.
+            return bool(reply.json()["usage"]["completion_tokens"])
 
         here.until(answered, "an answer to the tenant that it is charged for")
 

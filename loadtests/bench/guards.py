@@ -26,14 +26,10 @@ import aiohttp
 
 from auth.signing import keys_from_folder
 from auth.tokens import Tokens
+from loadtests.bench.questions import QUESTIONS
 
 WAYS = ("off", "on")
 _GUARDS = ("language", "terms", "injection", "moderation", "distress", "leaks", "loops")
-_QUESTIONS = [
-    line
-    for line in (Path(__file__).parents[1] / "questions.txt").read_text(encoding="utf-8").splitlines()
-    if line and not line.startswith("#")
-]
 _SYSTEM = "Tu es l'assistant d'une plateforme d'avis. Tu réponds brièvement et poliment, sans jamais inventer de fait."
 _TOKENS = (
     *("Vous", " pouvez", " suivre", " votre", " avis", " depuis", " votre", " espace"),
@@ -154,7 +150,7 @@ async def _rate(
 ) -> float:
     """Requests a second, every answer read to its end."""
     bodies = itertools.cycle(
-        json.dumps({"model": "m", "messages": _asked(question), "stream": stream}).encode() for question in _QUESTIONS
+        json.dumps({"model": "m", "messages": _asked(question), "stream": stream}).encode() for question in QUESTIONS
     )
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
     until, done = time.perf_counter() + options.seconds, 0
@@ -175,7 +171,7 @@ async def _rate(
 
 async def _first_text(session: aiohttp.ClientSession, url: str, token: str, pace: float) -> float:
     """Milliseconds until the first text of a streamed answer whose tokens come every `pace` milliseconds."""
-    body = {"model": "m", "messages": _asked(_QUESTIONS[0]), "stream": True, _PACE: pace}
+    body = {"model": "m", "messages": _asked(QUESTIONS[0]), "stream": True, _PACE: pace}
     began = time.perf_counter()
     async with session.post(
         f"{url}/v1/chat/completions", json=body, headers={"authorization": f"Bearer {token}"}

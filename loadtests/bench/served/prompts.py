@@ -6,7 +6,8 @@ import json
 import random
 from pathlib import Path
 
-_QUESTIONS = Path(__file__).parents[2] / "questions.txt"
+from loadtests.bench.questions import QUESTIONS
+
 _QUESTION_TOKENS = 15  # of a question in the mean, by Falcon's tokenizer
 
 
@@ -23,11 +24,9 @@ def lengths(mean: int, spread: float, count: int) -> list[int]:
 
 def prompts(seed: int, mean: int, count: int) -> list[str]:
     """So many prompts of about `mean` tokens, of which no two begin alike, nor those of two seeds."""
-    lines = _QUESTIONS.read_text(encoding="utf-8").splitlines()
-    questions = [line for line in lines if line and not line.startswith("#")]
     chance, found = random.Random(seed), []  # noqa: S311  # as above
     for number in range(count):
-        asked = chance.choices(questions, k=max(1, mean // _QUESTION_TOKENS))
+        asked = chance.choices(QUESTIONS, k=max(1, mean // _QUESTION_TOKENS))
         found.append(f"Dossier {seed}-{number}. {' '.join(asked)}")
     return found
 

@@ -8,10 +8,10 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
+from loadtests.bench.questions import QUESTIONS
 from loadtests.bench.sidebyside.answers import FIRST, LAST
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
@@ -22,10 +22,9 @@ _SYSTEM = "Tu es l'assistant d'une plateforme d'avis. Tu réponds brièvement et
 
 def requests(url: str, headers: Mapping[str, str], count: int, *, stream: bool) -> Iterator[bytes]:
     """The questions of the load tests in turn, for ever, as HTTP requests for answers of `count` tokens."""
-    text = (Path(__file__).parents[2] / "questions.txt").read_text(encoding="utf-8")
     address, made = urlsplit(url).netloc, []
     said = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    for question in (line for line in text.splitlines() if line and not line.startswith("#")):
+    for question in QUESTIONS:
         messages = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": question}]
         asked = {"model": "m", "messages": messages, "max_tokens": count, "stream": stream}
         body = json.dumps(asked, ensure_ascii=False).encode()
