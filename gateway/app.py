@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 from fastapi import FastAPI
@@ -65,11 +65,15 @@ _GUARDS_SECONDS: Final = 60  # for how long a guard that failed once is said to 
 
 
 def create_app(
-    settings: Settings, read: Callable[[], Settings] | None = None, stopping: Stopping | None = None
+    settings: Settings,
+    read: Callable[[], Settings] | None = None,
+    stopping: Stopping | None = None,
+    write: Callable[[str, list[dict[str, Any]]], None] | None = None,
 ) -> FastAPI:
     """The gateway for `settings`; raises BadSettings or auth.errors.BadConfiguration.
 
-    At SIGHUP they are read again by `read`, if it is given. `stopping` says whether the process has been told to stop.
+    At SIGHUP they are read again by `read`, if it is given. `stopping` says whether the process has been told to stop. `write`
+    takes the lines of requests, see `Telemetry`.
     """
     stopping = stopping or Stopping()
     settings.require_models()
@@ -118,11 +122,15 @@ def create_app(
     routes.publish(app)
     app.shorten(routes.short(chat, known.access), _rendered)
     browsers.allow(app, settings.server.cors_origins)
+    _within(app, stopping, tracer, metrics=metrics, failed=_rendered, told=degraded.header, write=write)
+    return _answering(app)
+
+
+def _within(app: FastAPI, stopping: Stopping, tracer: Tracer | None, **telemetry: Any) -> None:
     app.add_middleware(Closing, stopping=stopping)
-    app.add_middleware(Telemetry, metrics=metrics, failed=_rendered, told=degraded.header)
+    app.add_middleware(Telemetry, **telemetry)
     if tracer is not None:
         app.add_middleware(tracer.around)  # the telemetry's line is written inside its span
-    return _answering(app)
 
 
 def _answering(app: FastAPI) -> FastAPI:

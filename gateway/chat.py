@@ -53,7 +53,7 @@ class Chat(Stages):
             request = kind.parse(raw, max_choices=self.quotas.policy.max_choices)
             with exchange.span.step("guards"):
                 await delivery.admit(request)
-            await unless_disconnected(http.receive, kind.deliver(delivery, request))
+            await unless_disconnected(http.scope, http.receive, kind.deliver(delivery, request))
         except (ClientClosed, ClientDisconnect):
             delivery.ended(State.CLIENT_CLOSED, status=exchange.status or 499)
         except (GatewayError, AuthError) as error:

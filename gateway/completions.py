@@ -5,7 +5,7 @@ Inside the pipeline its chunks have the form of chat chunks, so that guards, rep
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
@@ -41,9 +41,9 @@ class CompletionRequest(TextRequest, frozen=True, kw_only=True):
         """How many answers are asked for: `n` for each prompt."""
         return len(self.prompts) * (self.fields.n or 1)
 
-    def texts(self) -> Iterator[str]:
+    def texts(self) -> Sequence[str]:
         """The prompts."""
-        return iter(self.prompts)
+        return self.prompts
 
     said = texts
 

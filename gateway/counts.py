@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from gateway.batch import Batch
 from gateway.exchange import Attempt, Exchange
 
 T = TypeVar("T", Counter, Histogram)
@@ -58,7 +59,9 @@ class Counts:
         self._first_targets: Mapping[str, str] = {}
         self._findings: defaultdict[tuple[str, str], int] = defaultdict(int)  # of guards, not in the metrics yet
         self._spent: defaultdict[str, float] = defaultdict(float)  # the seconds that these took
+        self._judged: defaultdict[str, int] = defaultdict(int)  # pieces of answers, likewise
         self._outside: frozenset[str] = frozenset()
+        self._due = Batch(self._pay)  # how much is to be added to which counter
         self._http = counter("http_requests", "HTTP requests that have ended.", "route", "method", "status")
         self._errors = counter("errors", "Errors told to callers, by code.", "code")
         self._limited = counter("limited", "Requests refused by a limit.", "scope", "measure")
@@ -96,19 +99,19 @@ class Counts:
     def answered(self, route: str, method: str, status: int, error: str | None, limit: tuple[str, str] | None) -> None:
         """Count an HTTP request that has ended: the template of its route, and what it was refused for."""
         known = method if method in _METHODS else "other"
-        self._http[route, known, f"{status // 100}xx" if status else "none"].inc()
+        self._add(self._http[route, known, f"{status // 100}xx" if status else "none"])
         if error is not None:
-            self._errors[error,].inc()
+            self._add(self._errors[error,])
         if limit is not None:
-            self._limited[limit].inc()
+            self._add(self._limited[limit])
 
     def observe(self, exchange: Exchange) -> None:
         """Count an exchange that has ended."""
         model = exchange.model if exchange.model in self._first_targets else "unknown"
         target = exchange.served_by or "none"
-        self._chats[model, target, exchange.state.value].inc()
+        self._add(self._chats[model, target, str(exchange.state)])
         if repairs := exchange.repairs:
-            self._repairs[model,].inc(repairs)
+            self._add(self._repairs[model,], repairs)
         for attempt in exchange.attempts:
             self._attempt(model, attempt)
         if exchange.ended is not None:
@@ -116,27 +119,31 @@ class Counts:
         if exchange.first_text is not None:
             self._first[model,].observe(exchange.first_text - exchange.started)
             if exchange.attempts:
-                self._language[model, _language(exchange)].inc()
+                self._add(self._language[model, _language(exchange)])
         if target not in ("none", self._first_targets.get(model, target)):
-            self._failovers[model, target, "true" if target in self._outside else "false"].inc()
+            self._add(self._failovers[model, target, "true" if target in self._outside else "false"])
         for guard, finding in exchange.guards.items():
             if finding.verdict != "off":
                 self._findings[guard, finding.verdict] += 1
                 self._spent[guard] += finding.seconds
 
     def settle(self) -> None:
-        """Put the findings of guards into their metrics: there are sixteen figures to a request, half of all it would count."""
+        """Put the findings of guards into their metrics: there are twenty figures to a request, half of all it would count."""
+        self._due.flush()
         for labels, times in self._findings.items():
             self._verdicts[labels].inc(times)
         for guard, seconds in self._spent.items():
             if seconds:
                 self._guarding[guard,].inc(seconds)
+        for verdict, pieces in self._judged.items():
+            self._sentences[verdict,].inc(pieces)
+        self._judged.clear()
         self._findings.clear()
         self._spent.clear()
 
     def sentence(self, verdict: str) -> None:
         """Count a piece of an answer that the language guard has judged."""
-        self._sentences[verdict,].inc()
+        self._judged[verdict] += 1
 
     def hidden(self, kind: str, place: str) -> None:
         """Count personal data hidden in a `request` or an `answer`."""
@@ -149,11 +156,11 @@ class Counts:
                 model = row["model"] if row["model"] in self._first_targets else "unknown"
                 spent, busy = self._cost[model, target, row["kind"]], self._busy[target,]  # shown from now on
                 if cost := float(row["cost"]):
-                    spent.inc(cost)
+                    self._add(spent, cost)
                 if avoided := float(row["avoided"]):
-                    self._avoided[model, target].inc(avoided)
+                    self._add(self._avoided[model, target], avoided)
                 if seconds := row["busy_seconds"]:
-                    busy.inc(seconds)
+                    self._add(busy, seconds)
 
     def drained(self, rows: int | None) -> None:
         """Count rows that the database has taken; None where it did not."""
@@ -166,10 +173,21 @@ class Counts:
         """Count a reload of the configuration."""
         self._reloads["ok" if ok else "refused",].inc()
 
+    def _add(self, counter: Counter, amount: float = 1) -> None:
+        """Count with all that is counted in this turn: many requests add to one counter, which writes into a file each time."""
+        self._due.add((counter, amount))
+
+    def _pay(self, due: list[tuple[Counter, float]]) -> None:
+        sums = defaultdict[Counter, float](float)
+        for counter, amount in due:
+            sums[counter] += amount
+        for counter, amount in sums.items():
+            counter.inc(amount)
+
     def _attempt(self, model: str, attempt: Attempt) -> None:
-        self._attempts[attempt.target, attempt.outcome.value, _reason(attempt.reason)].inc()
-        self._tokens[model, "prompt"].inc(attempt.prompt_tokens)
-        self._tokens[model, "completion"].inc(attempt.completion_tokens)
+        self._add(self._attempts[attempt.target, str(attempt.outcome), _reason(attempt.reason)])
+        self._add(self._tokens[model, "prompt"], attempt.prompt_tokens)
+        self._add(self._tokens[model, "completion"], attempt.completion_tokens)
         if attempt.completion_tokens > 1 and attempt.last_token > attempt.first_token:
             between = (attempt.last_token - attempt.first_token) / (attempt.completion_tokens - 1)
             self._between[model,].observe(between)

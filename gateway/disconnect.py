@@ -1,23 +1,27 @@
 """Stops work for a client that has left.
 
 A handler is not cancelled when its client goes away (ASGI only tells it, by `http.disconnect`), so the work races against
-that message.
+that message. A server with the extension `GONE` tells it by a call instead, which needs no task to wait for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
-from starlette.types import Receive
+from starlette.types import Receive, Scope
+
+# In a scope's `extensions` (ASGI specification, "Extensions"). Its `tell` takes what is to be called when the client leaves, or
+# None once nobody cares any more.
+GONE: Final = "passerelle.gone"
 
 
 class ClientClosed(Exception):
     """The client closed its connection before the answer was whole."""
 
 
-async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+async def unless_disconnected(scope: Scope, receive: Receive, work: Coroutine[Any, Any, None]) -> None:
     """Run `work` to its end, or cancel it when the client leaves.
 
     The request body must have been read before: `receive` then has nothing but the disconnect left to give.
@@ -31,15 +35,18 @@ async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, None])
         raise RuntimeError("work is raced against its client within a task")
     cancelled_before, left, over = task.cancelling(), False, False
 
-    def leave(_: asyncio.Task[None]) -> None:
+    def leave() -> None:
         nonlocal left
-        if not over:  # it may be called although it was removed: with the end of the work, in the same turn of the loop
+        if (
+            not over
+        ):  # it may be called although nobody cares any more: with the end of the work, in the same turn of the loop
             left = True
             task.cancel()
 
     # The work stays in the task of the request, as in asyncio.timeout: a second one would cost more than all else here.
-    gone = asyncio.ensure_future(_disconnected(receive))
-    gone.add_done_callback(leave)
+    extension = scope.get("extensions", {}).get(GONE)
+    tell = extension["tell"] if extension else _told_by(receive)
+    tell(leave)
     try:
         await work
     except asyncio.CancelledError:
@@ -48,8 +55,20 @@ async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, None])
         raise
     finally:
         over = True
-        gone.remove_done_callback(leave)
-        gone.cancel()
+        tell(None)
+
+
+def _told_by(receive: Receive) -> Callable[[Callable[[], None] | None], None]:
+    """The extension, for a server without it."""
+    gone = asyncio.ensure_future(_disconnected(receive))
+
+    def tell(leave: Callable[[], None] | None) -> None:
+        if leave is None:
+            gone.cancel()
+        else:
+            gone.add_done_callback(lambda _: leave())
+
+    return tell
 
 
 async def _disconnected(receive: Receive) -> None:

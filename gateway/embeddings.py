@@ -6,7 +6,7 @@ would fill a caller's index with nonsense, so only targets of the same upstream 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -43,9 +43,9 @@ class EmbeddingRequest(ModelRequest, frozen=True, kw_only=True):
     max_tokens: int | None = None
     choices: int = 1
 
-    def texts(self) -> Iterator[str]:
+    def texts(self) -> Sequence[str]:
         """The texts."""
-        return iter(self.inputs)
+        return self.inputs
 
 
 def parse(body: bytes, *, max_choices: int) -> EmbeddingRequest:

@@ -61,7 +61,7 @@ class Estimates:
             if used > tokens:
                 tokens, longest = used, min(prompt, used)
             cost = max(cost, tariff.cost(pool.name, prompt, answer * request.choices, self._seconds))
-        return Estimate(Use(request.model, tokens, money.nanos(cost)), bounds, longest)
+        return Estimate(Use(request.model, tokens, money.nanos(cost) if cost else 0), bounds, longest)
 
     def _answer(self, request: Request, pool: Pool) -> int:
         """The most tokens of one answer of the target asked first."""

@@ -242,7 +242,7 @@ def _common(exchange: Exchange, at: datetime) -> dict[str, Any]:
         "subject": exchange.subject,
         "key": exchange.key,
         "model": exchange.model,
-        "state": exchange.state.value,
+        "state": str(exchange.state),
         "status": exchange.status,
         "seconds": round((exchange.ended or exchange.started) - exchange.started, 6),
         "first_text_seconds": None if exchange.first_text is None else round(exchange.first_text - exchange.started, 6),

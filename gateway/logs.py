@@ -6,7 +6,9 @@ import json
 import logging
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
@@ -16,11 +18,12 @@ import structlog
 log = structlog.get_logger()
 
 
-def configure_logging(level: str = "INFO") -> None:
+def configure_logging(level: str = "INFO") -> Callable[[str, list[dict[str, Any]]], None]:
     """structlog, the standard library and warnings as JSON through one handler, to standard error.
 
-    Lines of ours, of which each request has one, spare themselves the way through `logging`. What is bound to the context of a
-    request, such as its trace, is on every line that is written there.
+    Lines of ours spare themselves the way through `logging`. What is bound to the context of a request, such as its trace, is on
+    every line that is written there. Returned is what writes lines of requests, which are nearly all there are: it takes an event
+    and the fields of some lines, and writes what structlog's `info` would, without its chain of processors.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -48,6 +51,7 @@ def configure_logging(level: str = "INFO") -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
         cache_logger_on_first_use=False,
     )
+    return handler.info if root.level <= logging.INFO else lambda _, __: None
 
 
 def log_the_unforeseen() -> None:
@@ -67,11 +71,16 @@ class _Lines(logging.StreamHandler[Any]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
         self._told(sys.exc_info()[1], record.name)
 
-    def write(self, fields: dict[str, Any]) -> None:
-        """Write what is a line already but for its form; as `handle` does for a record."""
+    def info(self, event: str, lines: list[dict[str, Any]]) -> None:
+        """Lines of ours, as structlog would have them, but for the context."""
+        more = {"event": event, "level": "info", "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
+        self.write(*[{**fields, **more} for fields in lines])
+
+    def write(self, *lines: dict[str, Any]) -> None:
+        """Write what are lines already but for their form; as `handle` does for a record."""
         with self.lock or nullcontext():
             try:
-                self.stream.write(_line(fields) + self.terminator)
+                self.stream.write("".join([_line(fields) + self.terminator for fields in lines]))
                 self.flush()
             except RecursionError:
                 raise

@@ -6,7 +6,7 @@ checked here; the rest is the model server's to judge.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
 import msgspec
@@ -58,10 +58,10 @@ class Request(Protocol):
     def choices(self) -> int: ...  # noqa: D102
     @property
     def wishes(self) -> Wishes: ...  # noqa: D102
-    def texts(self) -> Iterator[str]: ...  # noqa: D102
-    def said(self) -> Iterator[str]: ...  # noqa: D102
-    def latest(self) -> Iterator[str]: ...  # noqa: D102
-    def instructions(self) -> Iterator[str]: ...  # noqa: D102
+    def texts(self) -> Sequence[str]: ...  # noqa: D102
+    def said(self) -> Sequence[str]: ...  # noqa: D102
+    def latest(self) -> Sequence[str]: ...  # noqa: D102
+    def instructions(self) -> Sequence[str]: ...  # noqa: D102
     def images(self) -> Iterator[str]: ...  # noqa: D102
 
 
@@ -92,11 +92,6 @@ class Message(msgspec.Struct):
         if isinstance(self.content, str):
             return self.content
         return "\n".join(text for part in self.content or () if (text := part.text or part.refusal))
-
-    def images(self) -> Iterator[str]:
-        """The addresses of the images in the message."""
-        if isinstance(self.content, list):
-            yield from (part.image_url.url for part in self.content if part.image_url is not None)
 
 
 class StreamOptions(msgspec.Struct):
@@ -145,17 +140,17 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
         """What is asked of the gateway itself."""
         return self.fields.passerelle or NO_WISHES
 
-    def said(self) -> Iterator[str]:
+    def said(self) -> Sequence[str]:
         """What somebody says to a model; none where nothing is answered."""
-        return iter(())
+        return ()
 
-    def latest(self) -> Iterator[str]:
+    def latest(self) -> Sequence[str]:
         """What was said since the last answer; all of it where there are no turns."""
         return self.said()
 
-    def instructions(self) -> Iterator[str]:
+    def instructions(self) -> Sequence[str]:
         """What the application tells a model to do; none where there are no turns."""
-        return iter(())
+        return ()
 
     def images(self) -> Iterator[str]:
         """The addresses of all images; none where a request holds only text."""
@@ -192,6 +187,8 @@ class ChatRequest(TextRequest, frozen=True, kw_only=True):
     """A checked request for a chat completion."""
 
     fields: Fields
+    turns: list[tuple[Role, str]]  # who said what
+    parts: list[ContentPart]  # of all messages whose content comes in parts
     task: Task = "chat"
 
     @property
@@ -199,27 +196,26 @@ class ChatRequest(TextRequest, frozen=True, kw_only=True):
         """The caller's bound on an answer, in tokens, whichever of the two names it came under."""
         return self.fields.max_completion_tokens or self.fields.max_tokens
 
-    def texts(self) -> Iterator[str]:
+    def texts(self) -> Sequence[str]:
         """The words of every message, in order."""
-        return (message.text() for message in self.fields.messages)
+        return [text for _, text in self.turns]
 
-    def said(self) -> Iterator[str]:
+    def said(self) -> Sequence[str]:
         """The words of the user's messages."""
-        return (message.text() for message in self.fields.messages if message.role == "user")
+        return [text for role, text in self.turns if role == "user"]
 
-    def latest(self) -> Iterator[str]:
+    def latest(self) -> Sequence[str]:
         """The words of the user's messages after the last one of the assistant."""
-        turns = self.fields.messages
-        answered = max((place for place, turn in enumerate(turns) if turn.role == "assistant"), default=-1)
-        return (turn.text() for turn in turns[answered + 1 :] if turn.role == "user")
+        answered = max([place for place, (role, _) in enumerate(self.turns) if role == "assistant"], default=-1)
+        return [text for role, text in self.turns[answered + 1 :] if role == "user"]
 
-    def instructions(self) -> Iterator[str]:
+    def instructions(self) -> Sequence[str]:
         """The words of the system's messages."""
-        return (message.text() for message in self.fields.messages if message.role in ("system", "developer"))
+        return [text for role, text in self.turns if role in ("system", "developer")]
 
     def images(self) -> Iterator[str]:
         """The addresses of all images."""
-        return (url for message in self.fields.messages for url in message.images())
+        return (part.image_url.url for part in self.parts if part.image_url is not None)
 
 
 def parse(body: bytes, *, max_choices: int) -> ChatRequest:
@@ -231,13 +227,14 @@ def parse(body: bytes, *, max_choices: int) -> ChatRequest:
     raw = decode(body)
     parameters.check(raw, parameters.REFUSED_OF_CHAT)
     fields = convert(raw, Fields)
-    _check_parts(fields.messages)
+    parts = _parts(fields.messages)
     if fields.n is not None and fields.n > max_choices:
         raise InvalidRequest(f"n is {fields.n}, but at most {max_choices} choices are served.", param="n")
     if fields.max_tokens and fields.max_completion_tokens and fields.max_tokens != fields.max_completion_tokens:
         raise InvalidRequest("max_tokens and max_completion_tokens disagree: send one of them.", param="max_tokens")
     check_stream_options(fields)
-    return ChatRequest(raw=raw, fields=fields)
+    turns = [(message.role, message.text()) for message in fields.messages]
+    return ChatRequest(raw=raw, fields=fields, turns=turns, parts=parts)
 
 
 def check_stream_options(fields: TextFields) -> None:
@@ -246,15 +243,18 @@ def check_stream_options(fields: TextFields) -> None:
         raise InvalidRequest("stream_options is only allowed when stream is true.", param="stream_options")
 
 
-def _check_parts(messages: list[Message]) -> None:
+def _parts(messages: list[Message]) -> list[ContentPart]:
+    found: list[ContentPart] = []
     for turn, message in enumerate(messages):
-        parts = message.content if isinstance(message.content, list) else ()
-        for number, part in enumerate(parts):
-            if (part.type == "image_url") != (part.image_url is not None):
-                place = f"messages[{turn}].content[{number}]"
-                raise InvalidRequest(
-                    f"{place} must have image_url if, and only if, its type is image_url.", param=place
-                )
+        if isinstance(message.content, list):
+            for number, part in enumerate(message.content):
+                if (part.type == "image_url") != (part.image_url is not None):
+                    place = f"messages[{turn}].content[{number}]"
+                    raise InvalidRequest(
+                        f"{place} must have image_url if, and only if, its type is image_url.", param=place
+                    )
+            found += message.content
+    return found
 
 
 def decode(body: bytes) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.protocol import Request
+from gateway.protocol import ChatRequest, Request
 from gateway.settings import Settings
 from gateway.steering import logit_bias
 from gateway.target import Target
@@ -54,7 +54,7 @@ class Reckoner:
 
     async def prompt_tokens(self, target: Target, request: Request) -> int:
         """At most so many tokens the prompt has, as the target's model server will count them; never 0."""
-        texts, schemas = list(request.texts()), _schemas(request)
+        texts, schemas = [*request.texts()], _schemas(request)
         allowed = _allowance(target, request, len(texts))
         allowed += target.image_tokens * sum(1 for _ in request.images())
         if schemas:
@@ -95,6 +95,8 @@ class Reckoner:
 
 def _breaks(text: str) -> int:
     """How many characters of it end a line, by Unicode; of CR LF both do."""
+    if text.isprintable():  # and none of these is
+        return 0
     return len(f"{text}.".splitlines()) - 1 + text.count("\r\n")
 
 
@@ -116,10 +118,10 @@ def tokens(texts: Iterable[str]) -> int:
 
 def _allowance(target: Target, request: Request, texts: int) -> int:
     """For what is written around the texts."""
-    if request.task != "chat":
+    if not isinstance(request, ChatRequest):
         return PROMPT * texts
-    parts = sum(len(content) for turn in request.raw["messages"] if isinstance(content := turn.get("content"), list))
-    return target.template_tokens + MESSAGE * texts + PART * parts + (TOOLS if request.raw.get("tools") else 0)
+    tools = TOOLS if request.raw.get("tools") else 0
+    return target.template_tokens + MESSAGE * texts + PART * len(request.parts) + tools
 
 
 def _schemas(request: Request) -> bytes:

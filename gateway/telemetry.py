@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auth import Principal
 from gateway import ids
+from gateway.batch import Batch
 from gateway.errors import Renderable
 from gateway.exchange import Exchange
 from gateway.metrics import Metrics
@@ -43,6 +44,14 @@ class Trace:
         self._error: str | None = None
         self._limit: tuple[str, str] | None = None
         self._caller: dict[str, str] = {}
+        self._scope: Scope = {}
+        self._status, self._seconds = 0, 0.0
+        self._context: dict[str, Any] = {}
+
+    def ended(self, scope: Scope, status: int, seconds: float) -> None:
+        """The request has ended; what is bound to the log's context now belongs to its line."""
+        self._scope, self._status, self._seconds = scope, status, seconds
+        self._context = structlog.contextvars.get_contextvars()
 
     def know(self, principal: Principal) -> None:
         """Put the caller on the log line."""
@@ -52,31 +61,40 @@ class Trace:
         """The request is answered with an error."""
         self._error, self._limit = error.code or error.type, getattr(error, "limit", None)
 
-    def counted(self, metrics: Metrics, scope: Scope, status: int) -> None:
+    def counted(self, metrics: Metrics) -> None:
         """Put the request, which has ended, into the metrics."""
         error = self._error or (self.exchange.error if self.exchange is not None else None)
-        route: str = getattr(scope.get("route"), "path", "none")
-        metrics.counts.answered(route, scope["method"], status, error, self._limit)
+        route: str = getattr(self._scope.get("route"), "path", "none")
+        metrics.counts.answered(route, self._scope["method"], self._status, error, self._limit)
 
-    def fields(self) -> dict[str, Any]:
-        """What the log line says beyond the HTTP request: the caller, and the outcome of a chat."""
+    def line(self) -> dict[str, Any]:
+        """The log line of the request, which has ended: the caller, and the outcome of a chat."""
+        http = {
+            **self._context,
+            "request_id": self.request_id,
+            "method": self._scope["method"],
+            "path": self._scope["path"],
+            "status": self._status,
+            "seconds": round(self._seconds, 6),
+            **self._caller,
+        }
         exchange = self.exchange
         if exchange is None:
-            return dict(self._caller)
+            return http
         last = exchange.attempts[-1] if exchange.attempts else None
-        return dict(
-            self._caller,
-            model=exchange.model,
-            target=exchange.served_by,
-            state=exchange.state.value,
-            repairs=exchange.repairs,
-            guards=exchange.verdicts(),
-            replica=last.replica if last else None,
-            prompt_tokens=last.prompt_tokens if last else 0,
-            completion_tokens=last.completion_tokens if last else 0,
-            error=exchange.error,
-            lost=[f"{attempt.target}: {attempt.reason}" for attempt in exchange.attempts if attempt.reason],
-        )
+        return {
+            **http,
+            "model": exchange.model,
+            "target": exchange.served_by,
+            "state": str(exchange.state),
+            "repairs": exchange.repairs,
+            "guards": exchange.verdicts(),
+            "replica": last.replica if last else None,
+            "prompt_tokens": last.prompt_tokens if last else 0,
+            "completion_tokens": last.completion_tokens if last else 0,
+            "error": exchange.error,
+            "lost": [f"{attempt.target}: {attempt.reason}" for attempt in exchange.attempts if attempt.reason],
+        }
 
 
 class Telemetry:
@@ -88,12 +106,16 @@ class Telemetry:
         metrics: Metrics,
         failed: Callable[[Request, Exception], Awaitable[Response]] | None = None,
         told: Callable[[], dict[str, str]] = dict,
+        write: Callable[[str, list[dict[str, Any]]], None] | None = None,
     ) -> None:
         """`failed` gives the answer to a request that ended in an exception before one had begun.
 
-        `told` gives headers that every answer below /v1 has, by their names in small letters.
+        `told` gives headers that every answer below /v1 has, by their names in small letters. `write` takes an event and the
+        fields of some lines, and adds what every line has.
         """
         self._app, self._metrics, self._failed, self._told = app, metrics, failed, told
+        self._write = write or _logged
+        self._ended = Batch(self._told_of)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wrap one request."""
@@ -113,7 +135,7 @@ class Telemetry:
                 message["headers"] = [*message["headers"], own, *more, *SAFE_HEADERS]
             await send(message)
 
-        self._metrics.in_flight.inc()
+        self._metrics.in_flight += 1
         try:
             await self._app(scope, receive, stamped)
         except Exception as error:  # Starlette would answer it further out, where the request has no id
@@ -121,17 +143,19 @@ class Telemetry:
                 await (await self._failed(Request(scope), error))(scope, receive, stamped)
             raise
         finally:
-            self._metrics.in_flight.dec()
-            trace.counted(self._metrics, scope, status)
-            log.info(
-                "request",
-                request_id=trace.request_id,
-                method=scope["method"],
-                path=scope["path"],
-                status=status,
-                seconds=round(time.monotonic() - started, 6),
-                **trace.fields(),
-            )
+            self._metrics.in_flight -= 1
+            trace.ended(scope, status, time.monotonic() - started)
+            self._ended.add(trace)
+
+    def _told_of(self, ended: list[Trace]) -> None:
+        for trace in ended:
+            trace.counted(self._metrics)
+        self._write("request", [trace.line() for trace in ended])
+
+
+def _logged(event: str, lines: list[dict[str, Any]]) -> None:
+    for fields in lines:
+        log.info(event, **fields)
 
 
 def _request_id(scope: Scope) -> str:

@@ -171,6 +171,7 @@ class Stream:
             await self.__aexit__()
             raise
         response.content.on_eof(self._steps.over)
+        response.content._low_water = 1  # all is read that has come: aiohttp need not go on after each HTTP chunk of it
         self._whole = response.content_type == "application/json"  # a server that cannot stream answers in one piece
         return self
 
@@ -251,13 +252,10 @@ def _named(raw: bytes) -> dict[str, int | None]:
     """The models of a list and their contexts, which vLLM calls `max_model_len`."""
     try:
         listed = orjson.loads(raw).get("data") or []
-        return {str(entry["id"]): _length(entry.get("max_model_len")) for entry in listed}
+        lengths = {str(entry["id"]): entry.get("max_model_len") for entry in listed}
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
         return {}
-
-
-def _length(given: Any) -> int | None:
-    return given if type(given) is int and given > 0 else None
+    return {name: length if type(length) is int and length > 0 else None for name, length in lengths.items()}
 
 
 async def _read(response: aiohttp.ClientResponse, due: Deadline) -> bytes:

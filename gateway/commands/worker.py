@@ -63,14 +63,14 @@ def run(pipe: Pipe, sockets: list[socket.socket]) -> int:
     from gateway.settings import BadSettings, load
     from gateway.stopping import Stopping
 
-    configure_logging()
+    write = configure_logging()
     log_the_unforeseen()
     try:
         settings = load()
         check_addresses(settings.state)
         check_folder(settings.state)
         stopping = Stopping()
-        app = create_app(settings, load, stopping)
+        app = create_app(settings, load, stopping, write)
         grace = Grace(settings.server.drain_seconds, settings.server.shutdown_seconds)
         Server(
             uvicorn_config(app, settings),
@@ -133,11 +133,13 @@ def uvicorn_config(app: Any, settings: Settings) -> Any:
     """How uvicorn serves the application."""
     import uvicorn
 
+    from gateway.commands.connection import Connection
+
     server = settings.server
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="on",
         log_config=None,

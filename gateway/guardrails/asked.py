@@ -191,7 +191,7 @@ def _plain(text: str) -> str:
         marks = unicodedata.normalize("NFD", _PARTICIPLE.sub("\0", plain))
         plain = "".join(filterfalse(unicodedata.combining, marks))
     plain = plain.replace("\0", "é")
-    french = _INTO_FRENCH.search(plain)
+    french = _INTO_FRENCH.search(plain) if "tra" in plain else None
     return plain[: french.end()] if french else plain
 
 

@@ -135,10 +135,13 @@ class Classifier:
 
     def look_at(self, read: Iterable[Reading]) -> Look:
         """The first look at what `table` has made of a text."""
-        logit, passage = max(
-            [(self._logit(total, count), text) for text, total, count in read], default=(-math.inf, "")
-        )
-        return Look(logit, passage, probability(logit))
+        worst, passage = -math.inf, ""
+        for text, total, count in read:
+            if count:
+                logit = self._bias + self._unit * self.table.of(self._place, total) / math.sqrt(count)
+                if logit > worst:
+                    worst, passage = logit, text
+        return Look(worst, passage, probability(worst))
 
     def hesitates(self, look: Look) -> bool:
         """Whether `settle` would take a second look, which takes its time."""
@@ -149,11 +152,6 @@ class Classifier:
         if self._second is None or not self.hesitates(look):
             return look.probability
         return probability(self._second.logit(look.passage, look.logit))
-
-    def _logit(self, total: int, count: int) -> float:
-        if not count:
-            return -math.inf
-        return self._bias + self._unit * self.table.of(self._place, total) / math.sqrt(count)
 
 
 def _items(weights: msgspec.Raw) -> Iterator[tuple[str, int]]:

@@ -72,9 +72,9 @@ class Table:
 
     def __init__(self) -> None:
         self._models = 0
-        self._words = _Words()
         self._next: _Pairs = {}  # a word and the one after it
         self._later: _Pairs = {}  # a word and one after that
+        self._words = _Words(self._next, self._later)
         self._threes: dict[str, int] = {}  # three words
 
     def add(self, weights: Iterable[tuple[str, int]]) -> int:
@@ -102,20 +102,15 @@ class Table:
 
     def sum(self, words: Sequence[str]) -> Sum:
         """The sum over the grams of up to `LONGEST_ROW` words, of which there is one at least."""
-        sizes = [*map(len, words)]
-        if max(sizes) > MAX_WORD:
-            words = [word[:MAX_WORD] for word in words]
-            sizes = [*map(len, words)]
-        row = ["^", *words, "$"]
-        after, later = map(self._next.get, row, repeat(_NOTHING)), [*map(self._later.get, row, repeat(_NOTHING))]
+        row, totals, pieces, after, later = zip(*map(self._words.__getitem__, ("^", *words, "$")), strict=True)
         sequences = chain(
             map(_get, after, row[1:]),
             map(_get, later, row[2:]),
             map(_get, later, row[3:]),
             map(self._threes.get, map(" ".join, zip(row, row[1:], row[2:], strict=False))),
         )
-        total = sum(map(self._words.__getitem__, words)) + sum(filter(None, sequences))
-        return Sum(total, sum(map(_PIECES.__getitem__, sizes)) + 4 * len(words))
+        total = sum(totals[1:-1]) + sum(filter(None, sequences))
+        return Sum(total, sum(pieces[1:-1]) + 4 * len(words))
 
     def of(self, place: int, total: int) -> int:
         """The part of a sum that is that of one model."""
@@ -135,11 +130,25 @@ def _of(pairs: _Pairs, first: str) -> dict[str, int]:
     return pairs[first]
 
 
-class _Words(dict[str, int]):
-    """Words with the sum of their pieces' weights; one that is asked for is reckoned, and remembered."""
+class _Word(NamedTuple):
+    """All there is of a word in a table, in one place: memory is what takes the time here, not the adding up.
 
-    def __init__(self) -> None:
+    The text is the very one that is a key of the pairs, `pieces` how many it has and `total` what they weigh.
+    """
+
+    text: str
+    total: int
+    pieces: int
+    after: dict[str, int]
+    later: dict[str, int]
+
+
+class _Words(dict[str, _Word]):
+    """Words; one that is asked for is reckoned, and remembered."""
+
+    def __init__(self, after: _Pairs, later: _Pairs) -> None:
         super().__init__()
+        self._after, self._later = after, later
         self._short: dict[str, int] = {}  # pieces of two or three characters
         self._longer: _Pairs = {}  # pieces of four or five, by the first two
         self._whole: dict[str, int] = {}
@@ -152,7 +161,9 @@ class _Words(dict[str, int]):
             return _of(self._longer, piece[:2]), sys.intern(piece[2:])
         return self._short, sys.intern(piece[:1] + piece[1:])
 
-    def __missing__(self, word: str) -> int:
+    def __missing__(self, word: str) -> _Word:
+        if len(word) > MAX_WORD:
+            return self[word[:MAX_WORD]]
         if len(self) >= _REMEMBERED:
             self.clear()
         padded = f" {word} "
@@ -166,5 +177,8 @@ class _Words(dict[str, int]):
             map(_get, longer, threes[2:]),
         )
         # What is longer than five characters with the blanks around it counts as a whole too.
-        total = self[word] = sum(filter(None, pieces)) + (self._whole.get(word, 0) if len(padded) > _LONGEST else 0)
-        return total
+        total = sum(filter(None, pieces)) + (self._whole.get(word, 0) if len(padded) > _LONGEST else 0)
+        text = sys.intern(word)
+        after, later = self._after.get(text, _NOTHING), self._later.get(text, _NOTHING)
+        found = self[text] = _Word(text, total, _PIECES[len(text)], after, later)
+        return found

@@ -91,6 +91,8 @@ class Rules:
         self.silent: Mapping[str, Finding] = {
             guard: _OFF if mode == "off" else NOTHING for guard, mode in self.modes.items()
         }
+        # Guards that a request need not wait for until they are sure: they only annotate, and are passed over where they fail.
+        self.unhurried = frozenset(guard for guard in TRAINED if self._goes_on(guard))
         self._thresholds: dict[tuple[str, str], float] = {}
 
     def mode(self, guard: str) -> Mode:
@@ -105,6 +107,11 @@ class Rules:
             return "annotate" if {own.own, own.outside, own.answers} == {"allow"} else "enforce"
         mode: Mode = getattr(self.tables, guard).mode
         return mode
+
+    def _goes_on(self, guard: str) -> bool:
+        if guard == "moderation" and self.tables.moderation.judge is not None:
+            return False  # whether a judge has to be asked depends on it
+        return self.modes[guard] == "annotate" and self.is_open(enforce=False)
 
     def is_open(self, *, enforce: bool) -> bool:
         """Whether a text that a guard fails on goes on unchecked."""

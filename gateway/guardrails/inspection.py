@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
@@ -75,14 +75,14 @@ class Inspection:
             GuardUnavailable: nobody can tell, and the policy is to refuse then.
         """
         request, rules = self.request, self.rules
-        said = list(request.said())
+        said = request.said()
         self._refuse_if("terms", lambda: any(map(rules.terms.found, request.texts())))
         if rules.tables.personal_data.own != "allow":
             self._look_for_personal_data()
         if said:
             self._refuse_if("injection", lambda: self._over("injection", self._scores("injection", said)))
             self._admit_distress(said)
-            self._admit_moderation(list(request.latest()))
+            self._admit_moderation(request.latest())
             self.allowed |= language_asked(said[-1])
 
     @property
@@ -181,12 +181,12 @@ class Inspection:
                 self.rules.heard.hidden(kind, "request")
         self._counted = True
 
-    def _admit_distress(self, said: list[str]) -> None:
+    def _admit_distress(self, said: Sequence[str]) -> None:
         if self._found("distress", lambda: self._over("distress", self._scores("distress", said[-1:]))):
             self.distressed = self.rules.modes["distress"] == "enforce"
             self._note("distress", "modified" if self.distressed else "flagged")
 
-    def _admit_moderation(self, said: list[str]) -> None:
+    def _admit_moderation(self, said: Sequence[str]) -> None:
         """Of what was said since the last answer: an insult of before must not end the conversation for good."""
         if self.distressed:
             return
@@ -217,23 +217,17 @@ class Inspection:
 
     def _over(self, name: str, scores: list[float]) -> bool:
         """Whether one of the scores is one from which the guard acts."""
-        limit = self.rules.first_threshold if self._goes_on(name) else self.rules.threshold
+        limit = self.rules.first_threshold if name in self.rules.unhurried else self.rules.threshold
         return max(scores, default=0.0) >= limit(name)
 
-    def _scores(self, name: str, texts: list[str]) -> list[float]:
+    def _scores(self, name: str, texts: Sequence[str]) -> list[float]:
         """One a text; where nobody waits for second looks, by the first."""
         looks, trained = [self._look(name, text) for text in texts], classifier(name)
-        if not self._goes_on(name):
+        if name not in self.rules.unhurried:
             return [*map(trained.settle, looks)]
         if 0 < sum(map(trained.hesitates, looks)) <= _AGAIN:
             self._again[name] = looks
         return [look.probability for look in looks]
-
-    def _goes_on(self, name: str) -> bool:
-        """Whether a request may go on before the guard is sure: it only annotates, and is passed over where it fails."""
-        if name == "moderation" and self.rules.tables.moderation.judge is not None:
-            return False  # whether a judge has to be asked depends on it
-        return self.rules.modes[name] == "annotate" and self.rules.is_open(enforce=False)
 
     def _look(self, name: str, text: str) -> Look:
         known = self._looks.get((name, text))
@@ -246,10 +240,14 @@ class Inspection:
         return known
 
     def _hesitates(self) -> bool:
-        read = [guard for guard in TRAINED if self.rules.modes[guard] != "off" and not self._goes_on(guard)]
-        return any(
-            classifier(guard).hesitates(self._look(guard, text)) for text in self.request.said() for guard in read
-        )
+        rules = self.rules
+        for guard in TRAINED:
+            if rules.modes[guard] != "off" and guard not in rules.unhurried:
+                trained = classifier(guard)
+                for text in self.request.said():
+                    if trained.hesitates(self._look(guard, text)):
+                        return True
+        return False
 
     def _refuse_if(self, guard: str, check: Callable[[], bool]) -> None:
         if self._found(guard, check) and self.rules.modes[guard] == "enforce":

@@ -54,6 +54,7 @@ _WHOSE: Final = {
     "model": "this model",
 }
 TOKENS: Final = frozenset({Measure.TOKENS_PER_MINUTE, Measure.TOKENS_PER_DAY})
+_UNITS: Final = {Measure.REQUESTS_PER_MINUTE: "requests", **dict.fromkeys(TOKENS, "tokens")}
 
 
 class Check(Struct, frozen=True):
@@ -163,9 +164,17 @@ class Reservation:
 
     def headers(self) -> dict[str, str]:
         """The headers OpenAI sends, of the limit with the least left."""
-        of_requests = [row for row in self.standings if row.check.measure is Measure.REQUESTS_PER_MINUTE]
-        of_tokens = [row for row in self.standings if row.check.measure in TOKENS]
-        return {**_headers("requests", of_requests), **_headers("tokens", of_tokens)}
+        tightest: dict[str, Standing] = {}
+        for row in self.standings:
+            unit = _UNITS.get(row.check.measure)
+            if unit is not None and (unit not in tightest or row.left < tightest[unit].left):
+                tightest[unit] = row
+        headers: dict[str, str] = {}
+        for unit, row in tightest.items():
+            headers[f"x-ratelimit-limit-{unit}"] = str(row.check.limit)
+            headers[f"x-ratelimit-remaining-{unit}"] = str(max(0, math.floor(row.left)))
+            headers[f"x-ratelimit-reset-{unit}"] = duration(row.reset)
+        return headers
 
     def error(self) -> GatewayError:
         """Why a refused one was."""
@@ -182,17 +191,6 @@ class Unseeded(Exception):
     def __init__(self, checks: Iterable[Check]) -> None:
         super().__init__()
         self.checks = tuple(checks)
-
-
-def _headers(unit: str, standings: Sequence[Standing]) -> dict[str, str]:
-    if not standings:
-        return {}
-    tightest = min(standings, key=lambda row: row.left)
-    return {
-        f"x-ratelimit-limit-{unit}": str(tightest.check.limit),
-        f"x-ratelimit-remaining-{unit}": str(max(0, math.floor(tightest.left))),
-        f"x-ratelimit-reset-{unit}": duration(tightest.reset),
-    }
 
 
 def _limited(standing: Standing) -> RateLimited:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from gateway.limits.checks import Check, Reservation, Standing, Unseeded
+from gateway.limits.checks import EPSILON, Check, Reservation, Standing, Unseeded
 
 _COUNTERS: Final = 100_000
 
@@ -69,13 +69,17 @@ class Memory:
         if unseeded:
             raise Unseeded(unseeded)
         now = self._now()
-        standings = [self._standing(check, now) for check in checks]
-        reservation = Reservation(str(next(self._ids)), standings, holder=self)
-        if not all(standing.passed for standing in standings):
-            reservation.refused = True
-            return reservation
+        found = [self._found(check, now) for check in checks]
+        reservation = Reservation(str(next(self._ids)), (), holder=self)
+        for check, (left, _) in zip(checks, found, strict=True):
+            if left < check.amount - EPSILON:
+                reservation.refused = True
+                reservation.standings = [Standing(each, *stands) for each, stands in zip(checks, found, strict=True)]
+                return reservation
         self._open.add(reservation.id)
-        reservation.standings = [self._take(standing) for standing in standings]
+        reservation.standings = [
+            self._take(check, left, spent) for check, (left, spent) in zip(checks, found, strict=True)
+        ]
         self._forget()
         return reservation
 
@@ -117,15 +121,16 @@ class Memory:
     def _seeded(self, check: Check) -> bool:
         return check.floor is not None or check.key in self._budgets
 
-    def _standing(self, check: Check, now: float) -> Standing:
+    def _found(self, check: Check, now: float) -> tuple[float, int]:
+        """What is left, and what was spent of a budget."""
         if check.kind == "bucket":
-            return Standing(check, self._bucket(check, now).left)
+            return self._bucket(check, now).left, 0
         budget = self._budgets.get(check.key)
         if budget is None:
             budget = self._budgets[check.key] = _Budget(0)
         self._budgets.move_to_end(check.key)
         budget.spent = max(budget.spent, check.floor or 0)
-        return Standing(check, check.limit - budget.spent - budget.held, budget.spent)
+        return check.limit - budget.spent - budget.held, budget.spent
 
     def _look(self, check: Check) -> Standing:
         if check.kind == "bucket":
@@ -134,13 +139,12 @@ class Memory:
         budget = self._budgets.get(check.key, _Budget(0))
         return Standing(check, check.limit - budget.spent - budget.held, budget.spent)
 
-    def _take(self, standing: Standing) -> Standing:
-        check = standing.check
+    def _take(self, check: Check, left: float, spent: int) -> Standing:
         if check.kind == "bucket":
             self._buckets[check.key].left -= check.amount
         else:
             self._budgets[check.key].held += check.amount
-        return Standing(check, standing.left - check.amount, standing.spent)
+        return Standing(check, left - check.amount, spent)
 
     def _bucket(self, check: Check, now: float) -> _Bucket:
         bucket = self._buckets.get(check.key)

@@ -25,6 +25,7 @@ LAYERS = (
         "logs",
         "faults",
         "ids",
+        "batch",
     },
     {"identity", "money", "busy", "bounds", "fail_policy", "guard_settings", "webhooks", "tokenizer", "trace_settings"},
     {"parameters", "settings", "exchange", "sse", "deadline", "pace", "journal", "outbox", "posting"},

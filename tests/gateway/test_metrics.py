@@ -1,5 +1,6 @@
 """What is counted, under which labels; several workers: `test_metrics_of_workers`."""
 
+import asyncio
 from typing import Any
 
 import aiohttp
@@ -53,6 +54,20 @@ def test_an_exchange_is_counted_once_in_every_metric() -> None:
     assert found.of("attempts_total", target="local", outcome="drifted", reason="language") == 1
     assert found.of("chat_seconds_sum", model="m") == pytest.approx(1.0)
     assert found.of("first_text_seconds_sum", model="m") == pytest.approx(0.2)
+
+
+async def test_what_ends_in_one_turn_is_counted_with_it_and_whoever_looks_first_sees_it() -> None:
+    made = metrics("m")
+    chats = {"model": "m", "target": "local", "state": "completed"}
+    for _ in range(3):
+        made.counts.observe(exchange())
+    assert made.registry.get_sample_value("passerelle_chats_total", chats) == 0  # shown from now on
+    await asyncio.sleep(0)
+    assert made.registry.get_sample_value("passerelle_chats_total", chats) == 3
+    made.counts.observe(exchange())
+    assert shown(made).of("chats_total", **chats) == 4
+    await asyncio.sleep(0)
+    assert shown(made).of("chats_total", **chats) == 4
 
 
 def test_names_that_callers_invent_do_not_become_labels() -> None:

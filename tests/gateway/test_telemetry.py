@@ -1,10 +1,13 @@
+import asyncio
 import io
 import json
 import logging
 from collections.abc import Iterator
 from contextlib import redirect_stderr
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import aiohttp
 import pytest
@@ -108,6 +111,53 @@ async def test_a_request_that_breaks_is_logged_too_and_no_longer_counts_as_under
     await ask(broken, {"x-request-id": "abc"}, metrics)
     assert [line["status"] for line in logged(lines)] == [0]
     assert b"\npasserelle_requests_in_flight 0.0\n" in metrics.render()
+
+
+def test_the_short_way_writes_what_the_long_one_does(lines: io.StringIO) -> None:
+    fields = {"request_id": "abc", "status": 200, "lost": ["local: é\n"], "tenant": None}
+    with redirect_stderr(io.StringIO()) as short:
+        write = configure_logging()
+    write("request", [fields, {"request_id": "def"}])
+    with redirect_stderr(io.StringIO()) as long:
+        configure_logging()
+    structlog.get_logger().info("request", **fields)
+    structlog.get_logger().info("request", request_id="def")
+    pairs = [*zip(logged(short), logged(long), strict=True)]
+    for one, other in pairs:
+        assert list(one) == list(other)
+        assert datetime.fromisoformat(one.pop("timestamp")) <= datetime.fromisoformat(other.pop("timestamp"))
+        assert one == other
+    assert len(pairs) == 2
+
+
+def test_the_short_way_keeps_to_the_level(lines: io.StringIO) -> None:
+    with redirect_stderr(io.StringIO()) as written:
+        configure_logging("WARNING")("request", [{"request_id": "abc"}])
+    assert written.getvalue() == ""
+
+
+async def test_requests_that_end_together_have_their_lines_in_order_and_each_its_own_context() -> None:
+    seen: list[tuple[str, list[str]]] = []
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await gate.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    def write(event: str, fields: list[dict[str, Any]]) -> None:
+        seen.append((event, [f"{each['request_id']} {each['trace_id']}" for each in fields]))
+
+    async def one(name: bytes) -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"x-request-id", name)]}
+        with structlog.contextvars.bound_contextvars(trace_id=f"of {name.decode()}"):
+            await telemetry(scope, AsyncMock(), AsyncMock())
+
+    gate, telemetry = asyncio.Event(), Telemetry(answer, Metrics(), write=write)
+    tasks = [asyncio.create_task(one(name)) for name in (b"a", b"b")]
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(*tasks)
+    await asyncio.sleep(0)
+    assert seen == [("request", ["a of a", "b of b"])]
 
 
 def test_other_libraries_log_through_the_same_formatter(lines: io.StringIO) -> None:
