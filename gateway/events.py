@@ -81,24 +81,27 @@ _token: Final = msgspec.json.Decoder(_Event).decode
 def parts(events: Iterable[bytes]) -> Iterator[Part]:
     """The events that came together, in order. Raises Failure at one that is no answer's, after those before it."""
     run: Run | None = None
+    read = _token
     for event in events:
         try:
-            token = _token(event)
+            token = read(event)
         except (ValueError, RecursionError):  # more than a token, or none: whatever msgspec cannot make of it
             if run is not None:
                 yield run
                 run = None
             yield chunk(event)
             continue
-        (choice,) = token.choices
+        (choice,), usage = token.choices, token.usage
         if run is None or run.index != choice.index:
             if run is not None:
                 yield run
             run = Run(choice.index, [], [])
         run.texts.append(choice.delta.content)
-        run.counts.append(None if token.usage is None else token.usage.completion_tokens)
-        if token.usage is not None:
-            run.usage = token.usage
+        if usage is None:
+            run.counts.append(None)
+        else:
+            run.counts.append(usage.completion_tokens)
+            run.usage = usage
     if run is not None:
         yield run
 

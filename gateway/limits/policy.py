@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -13,8 +12,7 @@ from gateway.limits.checks import KINDS, TOKENS, Check, Measure, Scope
 from gateway.money import nanos
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(NamedTuple):
     """What a request may use at most: tokens of prompt and answer, and money in `money.NANO`. `model` is a published name."""
 
     model: str | None = None
