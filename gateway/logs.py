@@ -6,9 +6,10 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from select import PIPE_BUF
 from types import TracebackType
 from typing import Any
 
@@ -80,8 +81,9 @@ class _Lines(logging.StreamHandler[Any]):
         """Write what are lines already but for their form; as `handle` does for a record."""
         with self.lock or nullcontext():
             try:
-                self.stream.write("".join([_line(fields) + self.terminator for fields in lines]))
-                self.flush()
+                for text in _together([_line(fields) + self.terminator for fields in lines]):
+                    self.stream.write(text)
+                    self.flush()
             except RecursionError:
                 raise
             except Exception as error:  # noqa: BLE001  # as `emit`: nothing fails for its log
@@ -104,6 +106,19 @@ class _Ours:
 def _whole(_logger: Any, _level: str, fields: structlog.typing.EventDict) -> tuple[tuple[Any], dict[str, Any]]:
     """The fields as one argument."""
     return (fields,), {}
+
+
+def _together(lines: list[str]) -> Iterator[str]:
+    """Lines joined as far as a pipe takes them in one piece: other workers write to the same."""
+    text, size = "", 0
+    for line in lines:
+        more = len(line.encode(errors="replace"))
+        if text and size + more > PIPE_BUF:
+            yield text
+            text, size = "", 0
+        text, size = text + line, size + more
+    if text:
+        yield text
 
 
 def _line(value: Any, **_: Any) -> str:

@@ -148,9 +148,14 @@ class Telemetry:
             self._ended.add(trace)
 
     def _told_of(self, ended: list[Trace]) -> None:
+        lines = []
         for trace in ended:
-            trace.counted(self._metrics)
-        self._write("request", [trace.line() for trace in ended])
+            try:
+                trace.counted(self._metrics)
+                lines.append(trace.line())
+            except Exception:  # what is wrong with one is not to lose the others
+                log.exception("request_not_told", request_id=trace.request_id)
+        self._write("request", lines)
 
 
 def _logged(event: str, lines: list[dict[str, Any]]) -> None:

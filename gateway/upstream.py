@@ -167,11 +167,13 @@ class Stream:
                 raise await _refusal(response, self._idle)
             if response.content_type not in ("text/event-stream", "application/json"):
                 raise failure.failed(f"content type {response.content_type} instead of an event stream")
+            response.content._low_water = (
+                1  # all is read that has come: aiohttp need not go on after each HTTP chunk of it
+            )
         except BaseException:
             await self.__aexit__()
             raise
         response.content.on_eof(self._steps.over)
-        response.content._low_water = 1  # all is read that has come: aiohttp need not go on after each HTTP chunk of it
         self._whole = response.content_type == "application/json"  # a server that cannot stream answers in one piece
         return self
 

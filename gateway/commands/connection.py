@@ -84,6 +84,11 @@ class Connection(HttpToolsProtocol):
         if self._leave is not None:
             self._leave()
 
+    def eof_received(self) -> None:
+        """Who has ended its side may still read what was written; the connection closes now."""
+        self._cork.flush()
+        super().eof_received()
+
     def on_message_begin(self) -> None:
         """A request's scope says how to hear of the caller's leaving."""
         super().on_message_begin()
@@ -100,6 +105,8 @@ class Connection(HttpToolsProtocol):
         if leave is None:
             return
         if self._lost:
-            leave()
+            self.loop.call_soon(
+                leave
+            )  # not in the midst of whoever asks, where it could cancel what has nothing left to wait for
         else:
             self.flow.resume_reading()  # a large body has halted it, and a connection that is not read is never seen to end

@@ -139,7 +139,7 @@ class Classifier:
         for text, total, count in read:
             if count:
                 logit = self._bias + self._unit * self.table.of(self._place, total) / math.sqrt(count)
-                if logit > worst:
+                if (logit, text) > (worst, passage):
                     worst, passage = logit, text
         return Look(worst, passage, probability(worst))
 

@@ -27,7 +27,7 @@ class Client:
     def _tell(self, leave: Any) -> None:
         self._leave = leave
         if leave is not None and self._left.is_set():
-            leave()
+            asyncio.get_running_loop().call_soon(leave)
 
 
 @pytest.fixture(params=[False, True], ids=["by a message", "by a call"])
@@ -70,6 +70,18 @@ async def test_a_client_that_has_left_already_lets_no_work_begin_in_earnest(clie
     with pytest.raises(ClientClosed):
         await unless_disconnected(client.scope, client.receive, work())
     assert (reached, cancelling()) == (False, 0)
+
+
+async def test_work_that_ends_at_once_is_not_followed_by_a_cancel(client: Client) -> None:
+    async def work() -> None:
+        raise ValueError("nothing to wait for")
+
+    client.leaves()
+    with pytest.raises(ValueError, match="nothing to wait for"):
+        await unless_disconnected(client.scope, client.receive, work())
+    for _ in range(5):
+        await asyncio.sleep(0)  # would raise here
+    assert cancelling() == 0
 
 
 async def test_a_cancel_of_the_server_s_is_no_client_s(client: Client) -> None:

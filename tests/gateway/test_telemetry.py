@@ -2,6 +2,7 @@ import asyncio
 import io
 import json
 import logging
+import select
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from datetime import datetime
@@ -128,6 +129,43 @@ def test_the_short_way_writes_what_the_long_one_does(lines: io.StringIO) -> None
         assert datetime.fromisoformat(one.pop("timestamp")) <= datetime.fromisoformat(other.pop("timestamp"))
         assert one == other
     assert len(pairs) == 2
+
+
+class Pipe(io.StringIO):
+    """Notes what is written piece by piece."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.pieces.append(text)
+        return super().write(text)
+
+
+def test_lines_leave_together_as_far_as_a_pipe_takes_them_whole(lines: io.StringIO) -> None:
+    with redirect_stderr(Pipe()) as pipe:
+        write = configure_logging()
+    sizes = [10, 700, 700, 700, 700, 700, 700, 5000, 10, 10]
+    write("request", [{"request_id": "é" * size} for size in sizes])
+    assert len(logged(pipe)) == len(sizes)
+    assert all(piece.endswith("}\n") for piece in pipe.pieces)
+    written = [len(piece.encode()) for piece in pipe.pieces]
+    assert [size for size in written if size > select.PIPE_BUF] == [len(pipe.pieces[-2].encode())]  # one line by itself
+    assert len(pipe.pieces) == 5
+
+
+async def test_a_request_that_cannot_be_told_of_does_not_take_the_others_with_it(lines: io.StringIO) -> None:
+    async def odd(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/odd":
+            scope["passerelle"].exchange = object()
+
+    telemetry = Telemetry(odd, Metrics())
+    for path in ("/odd", "/even"):
+        await telemetry({"type": "http", "method": "GET", "path": path, "headers": []}, AsyncMock(), AsyncMock())
+    await asyncio.sleep(0)
+    assert [line["path"] for line in logged(lines)] == ["/even"]
+    assert len(logged(lines, "request_not_told")) == 1
 
 
 def test_the_short_way_keeps_to_the_level(lines: io.StringIO) -> None:
