@@ -37,9 +37,8 @@ async def unless_disconnected(scope: Scope, receive: Receive, work: Coroutine[An
 
     def leave() -> None:
         nonlocal left
-        if (
-            not over
-        ):  # it may be called although nobody cares any more: with the end of the work, in the same turn of the loop
+        # It may be called although nobody cares any more: with the end of the work, in the same turn of the loop.
+        if not over:
             left = True
             task.cancel()
 

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from prometheus_client import CollectorRegistry, Metric, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Metric, disable_created_metrics, generate_latest
 
 from gateway.counts import Counts
 from gateway.gauges import Asked, Together
@@ -38,9 +38,13 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.counts = Counts(self.registry)
         self._asked: dict[str, Asked] = {}
-        self.in_flight = 0
+        self.in_flight = Gauge(
+            "passerelle_requests_in_flight",
+            "HTTP requests under way.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
         gauge = self._gauge
-        gauge("requests_in_flight", "HTTP requests under way.", "livesum").watch(lambda: self.in_flight)
         state, target = "The breaker of a replica: 0 closed, 1 on trial, 2 open.", ["target", "replica"]
         self._replicas = gauge("replica_state", state, "livemax", target)
         self._down = gauge("replica_down", "1 while the probes of a replica fail.", "livemax", target)

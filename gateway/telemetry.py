@@ -135,7 +135,7 @@ class Telemetry:
                 message["headers"] = [*message["headers"], own, *more, *SAFE_HEADERS]
             await send(message)
 
-        self._metrics.in_flight += 1
+        self._metrics.in_flight.inc()
         try:
             await self._app(scope, receive, stamped)
         except Exception as error:  # Starlette would answer it further out, where the request has no id
@@ -143,7 +143,7 @@ class Telemetry:
                 await (await self._failed(Request(scope), error))(scope, receive, stamped)
             raise
         finally:
-            self._metrics.in_flight -= 1
+            self._metrics.in_flight.dec()
             trace.ended(scope, status, time.monotonic() - started)
             self._ended.add(trace)
 

@@ -105,8 +105,7 @@ class Connection(HttpToolsProtocol):
         if leave is None:
             return
         if self._lost:
-            self.loop.call_soon(
-                leave
-            )  # not in the midst of whoever asks, where it could cancel what has nothing left to wait for
+            # Not in the midst of whoever asks, which may have nothing left to wait for that could be cancelled.
+            self.loop.call_soon(leave)
         else:
             self.flow.resume_reading()  # a large body has halted it, and a connection that is not read is never seen to end

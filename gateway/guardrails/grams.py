@@ -131,7 +131,7 @@ def _of(pairs: _Pairs, first: str) -> dict[str, int]:
 
 
 class _Word(NamedTuple):
-    """All there is of a word in a table, in one place: memory is what takes the time here, not the adding up.
+    """All there is of a word in a table, in one place, so that it is looked up once.
 
     The text is the very one that is a key of the pairs, `pieces` how many it has and `total` what they weigh.
     """
