@@ -6,7 +6,6 @@ Chunks follow the OpenAI API reference, "The chat completion chunk object".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import accumulate
 from typing import Any
 
 from gateway.choice import GATED, Choice
@@ -74,9 +73,11 @@ class Answer:
         choice = self._choice(run.index)
         if choice.finish is not None:
             return ()
-        seen = [*accumulate(map(bool, run.texts), initial=self.deltas)][1:]
-        counts = [one if count is None else count for one, count in zip(seen, run.counts, strict=True)]
-        said, deltas = "".join(run.texts), seen[-1]
+        counts, deltas = list[int](), self.deltas
+        for text, count in zip(run.texts, run.counts, strict=True):
+            deltas += bool(text)
+            counts.append(deltas if count is None else count)
+        said = "".join(run.texts)
         if not said or not choice.free:  # a text that never comes has no gate, and no guard has judged it
             return self._gated(choice, run, counts)
         self.deltas = deltas

@@ -77,11 +77,10 @@ class Choice:
 
         Tokens behind a violation are not `heard`.
         """
-        received, mark = self._received, self._marks.append
         for text, count in zip(texts, counts, strict=True):
-            received += len(text)
-            mark((received, count))
-        self._received, self.heard = received, len(texts)
+            self._received += len(text)
+            self._marks.append((self._received, count))
+        self.heard = len(texts)
         if not any(texts):
             return
         gate = self._gate("content")
@@ -197,10 +196,9 @@ class Choice:
         return [entry for field, gate in self._gates.items() for entry in self._text(field, gate.finish())]
 
     def _text(self, field: str, released: str) -> list[dict[str, Any]]:
-        delivered, marks = self._delivered + len(released), self._marks
-        self._delivered = delivered
-        while marks and marks[0][0] <= delivered:
-            self.tokens = marks.popleft()[1]
+        self._delivered += len(released)
+        while self._marks and self._marks[0][0] <= self._delivered:
+            self.tokens = self._marks.popleft()[1]
         if self._strip:
             released = released.lstrip()
             self._strip = not released

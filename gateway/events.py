@@ -81,27 +81,24 @@ _token: Final = msgspec.json.Decoder(_Event).decode
 def parts(events: Iterable[bytes]) -> Iterator[Part]:
     """The events that came together, in order. Raises Failure at one that is no answer's, after those before it."""
     run: Run | None = None
-    read = _token
     for event in events:
         try:
-            token = read(event)
+            token = _token(event)
         except (ValueError, RecursionError):  # more than a token, or none: whatever msgspec cannot make of it
             if run is not None:
                 yield run
                 run = None
             yield chunk(event)
             continue
-        (choice,), usage = token.choices, token.usage
+        (choice,) = token.choices
         if run is None or run.index != choice.index:
             if run is not None:
                 yield run
             run = Run(choice.index, [], [])
         run.texts.append(choice.delta.content)
-        if usage is None:
-            run.counts.append(None)
-        else:
-            run.counts.append(usage.completion_tokens)
-            run.usage = usage
+        run.counts.append(None if token.usage is None else token.usage.completion_tokens)
+        if token.usage is not None:
+            run.usage = token.usage
     if run is not None:
         yield run
 

@@ -167,9 +167,8 @@ class Stream:
                 raise await _refusal(response, self._idle)
             if response.content_type not in ("text/event-stream", "application/json"):
                 raise failure.failed(f"content type {response.content_type} instead of an event stream")
-            response.content._low_water = (
-                1  # all is read that has come: aiohttp need not go on after each HTTP chunk of it
-            )
+            # All is read that has come: aiohttp need not ask the connection to go on after each HTTP chunk of it.
+            response.content._low_water = 1
         except BaseException:
             await self.__aexit__()
             raise

@@ -138,11 +138,7 @@ class Failsafe:
             raise
         except Exception as error:  # noqa: BLE001  # whatever goes wrong in a guard, it has not checked the text
             return self._fail(type(error).__name__)
-        took = perf_counter() - began
-        self.spent += took
-        if took > self._seconds or self._open:
-            return self._passed(released, took)
-        return released
+        return self._passed(released, perf_counter() - began)
 
     def finish(self) -> str:
         """See `Stage`."""
@@ -158,15 +154,14 @@ class Failsafe:
             raise
         except Exception as error:  # noqa: BLE001  # as above
             return self._fail(type(error).__name__)
-        took = perf_counter() - began
-        self.spent += took
-        return self._passed(released, took)
+        return self._passed(released, perf_counter() - began)
 
     def finding(self) -> str:
         """See `Judging`."""
         return "not_evaluated" if self.failed else self._stage.finding()
 
     def _passed(self, released: str, took: float) -> str:
+        self.spent += took
         if took > self._seconds:
             return self._fail("timeout")
         if self._open:

@@ -81,6 +81,10 @@ class Check(Struct, frozen=True):
         force_setattr(self, "kind", KINDS[self.measure])
         force_setattr(self, "key", f"{self.scope}:{self.measure}:{self.window}:{self.name}")
 
+    def passes(self, left: float) -> bool:
+        """Whether so much is enough for the request."""
+        return left >= self.amount - EPSILON
+
     @property
     def of_installation(self) -> bool:
         """Whether callers of several tenants share it."""
@@ -113,7 +117,7 @@ class Standing(Struct, frozen=True):
     @property
     def passed(self) -> bool:
         """Whether a refused request would have passed this one."""
-        return self.left >= self.check.amount - EPSILON
+        return self.check.passes(self.left)
 
     @property
     def used(self) -> float:

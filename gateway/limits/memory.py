@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from gateway.limits.checks import EPSILON, Check, Reservation, Standing, Unseeded
+from gateway.limits.checks import Check, Reservation, Standing, Unseeded
 
 _COUNTERS: Final = 100_000
 
@@ -69,17 +69,13 @@ class Memory:
         if unseeded:
             raise Unseeded(unseeded)
         now = self._now()
-        found = [self._found(check, now) for check in checks]
+        found = [(check, *self._found(check, now)) for check in checks]
         reservation = Reservation(str(next(self._ids)), (), holder=self)
-        for check, (left, _) in zip(checks, found, strict=True):
-            if left < check.amount - EPSILON:
-                reservation.refused = True
-                reservation.standings = [Standing(each, *stands) for each, stands in zip(checks, found, strict=True)]
-                return reservation
+        if not all(check.passes(left) for check, left, _ in found):
+            reservation.refused, reservation.standings = True, [Standing(*each) for each in found]
+            return reservation
         self._open.add(reservation.id)
-        reservation.standings = [
-            self._take(check, left, spent) for check, (left, spent) in zip(checks, found, strict=True)
-        ]
+        reservation.standings = [self._take(*each) for each in found]
         self._forget()
         return reservation
 
